@@ -1,0 +1,1 @@
+"""Request → Answer, over the wire."""

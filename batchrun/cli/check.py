@@ -1,0 +1,77 @@
+"""`batchrun check`: send the first request once, and show it and what came back."""
+
+import typer
+
+from batchrun.cli import flags
+
+EXAMPLES = "batchrun check jobs/relay.toml · batchrun check reviews.jsonl --base-url … --model …"
+
+
+def command(
+    source: flags.Source,
+    output: flags.OutputDir = None,
+    base_url: flags.BaseUrl = None,
+    model: flags.Model = None,
+    api_key_env: flags.ApiKeyEnv = None,
+    system: flags.System = None,
+    prompt: flags.Prompt = None,
+    param: flags.Param = None,
+    stream: flags.Stream = None,
+    samples: flags.Samples = None,
+    concurrency: flags.Concurrency = None,
+    rpm: flags.Rpm = None,
+    tpm: flags.Tpm = None,
+    budget: flags.Budget = None,
+    max_attempts: flags.MaxAttempts = None,
+    timeout: flags.Timeout = None,
+    limit: flags.Limit = None,
+    engine: flags.Engine = None,
+) -> None:
+    """Send the first request once; show the request and what came back. Writes nothing."""
+    chosen = flags.settings(
+        param,
+        concurrency,
+        output=output,
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        system=system,
+        prompt=prompt,
+        stream=stream,
+        samples=samples,
+        rpm=rpm,
+        tpm=tpm,
+        budget=budget,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        limit=limit,
+        engine=engine,
+    )
+    import msgspec
+
+    from batchrun import api
+    from batchrun.cli.table import say
+    from batchrun.progress import printable
+
+    trial = api.check(source, **chosen)
+    body = msgspec.json.format(trial.request.body, indent=2).decode()
+    print(f"POST {trial.url}   (row {trial.request.row}, id {printable(trial.request.id)})")
+    print(printable(body))
+    answer = trial.answer
+    if answer is None:
+        say(f"{trial.error_kind}: {trial.error_message}")
+        raise typer.Exit(3)
+    first = "" if answer.first_token_s is None else f", first token after {answer.first_token_s:.3f} s"
+    print(f"\n→ answered in {answer.latency_s or 0:.3f} s{first}")
+    usage = answer.usage
+    for name, value in (
+        ("model", answer.model),
+        ("finish_reason", answer.finish_reason),
+        ("usage", f"{usage.prompt} prompt + {usage.completion} completion = {usage.total} tokens ({usage.source})"),
+        ("reasoning", answer.reasoning),
+        ("refusal", answer.refusal),
+        ("tool_calls", answer.tool_calls),
+        ("completion", answer.completion),
+    ):
+        if value is not None:
+            print(f"{name:<14} {printable(value)}")

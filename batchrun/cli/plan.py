@@ -1,0 +1,76 @@
+"""`batchrun plan`: what a run would do, and about what it would cost."""
+
+import typer
+
+from batchrun.cli import flags
+
+EXAMPLES = "batchrun plan jobs/label_reviews.toml · batchrun plan reviews.jsonl --base-url … --model … --rpm 500"
+
+
+def command(
+    source: flags.Source,
+    output: flags.OutputDir = None,
+    base_url: flags.BaseUrl = None,
+    model: flags.Model = None,
+    api_key_env: flags.ApiKeyEnv = None,
+    system: flags.System = None,
+    prompt: flags.Prompt = None,
+    param: flags.Param = None,
+    stream: flags.Stream = None,
+    samples: flags.Samples = None,
+    concurrency: flags.Concurrency = None,
+    rpm: flags.Rpm = None,
+    tpm: flags.Tpm = None,
+    budget: flags.Budget = None,
+    max_attempts: flags.MaxAttempts = None,
+    timeout: flags.Timeout = None,
+    limit: flags.Limit = None,
+    engine: flags.Engine = None,
+) -> None:
+    """Say what would run, how long at least, and what it would cost. Sends and writes nothing."""
+    chosen = flags.settings(
+        param,
+        concurrency,
+        output=output,
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        system=system,
+        prompt=prompt,
+        stream=stream,
+        samples=samples,
+        rpm=rpm,
+        tpm=tpm,
+        budget=budget,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        limit=limit,
+        engine=engine,
+    )
+    from batchrun import api
+
+    outlook = api.plan(source, **chosen)
+    lines = [
+        ("endpoint", outlook.endpoint),
+        ("output", outlook.path),
+        ("rows", f"{outlook.rows}" + (f" ({outlook.bad_rows} bad, recorded as failed)" if outlook.bad_rows else "")),
+        ("requests", f"{outlook.requests} ({outlook.variants} variants × {outlook.samples} samples a row)"),
+        ("to be asked", f"{outlook.requests - outlook.done}" + (f" ({outlook.done} are done)" if outlook.done else "")),
+        ("prompt tokens", f"about {outlook.prompt_tokens}"),
+        ("answer tokens", _most(outlook.most_completion_tokens)),
+        ("cost", _cost(outlook.prompt_usd, outlook.most_usd, outlook.price_source)),
+        ("time", f"at least {outlook.at_least_s:.0f} s at the stated rate" if outlook.at_least_s else "as fast as it answers"),
+    ]
+    print("\n".join(f"{name:<14} {value}" for name, value in lines))
+    raise typer.Exit(0)
+
+
+def _most(tokens: int | None) -> str:
+    return "unknown: no max_tokens is set" if tokens is None else f"at most {tokens} (max_tokens of every request)"
+
+
+def _cost(prompt_usd: float | None, most_usd: float | None, source: str | None) -> str:
+    if prompt_usd is None:
+        return 'unknown: no price for this model; give [prices."MODEL"] in the job'
+    most = f", at most about ${most_usd:.4f} with every answer at max_tokens" if most_usd is not None else ""
+    return f"about ${prompt_usd:.4f} for the prompts{most} ({source})"

@@ -1,0 +1,98 @@
+"""`batchrun run`: run a job, or go on with it."""
+
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+from batchrun.cli import flags
+from batchrun.cli.table import cost_table, say
+
+EXAMPLES = (
+    "batchrun run jobs/quickstart.toml · "
+    "batchrun run reviews.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model --prompt 'Label: {{ text }}' · "
+    "batchrun run job.toml --retry-failed · the same command again resumes"
+)
+
+
+def command(
+    source: flags.Source,
+    output: flags.OutputDir = None,
+    base_url: flags.BaseUrl = None,
+    model: flags.Model = None,
+    api_key_env: flags.ApiKeyEnv = None,
+    system: flags.System = None,
+    prompt: flags.Prompt = None,
+    param: flags.Param = None,
+    stream: flags.Stream = None,
+    samples: flags.Samples = None,
+    concurrency: flags.Concurrency = None,
+    rpm: flags.Rpm = None,
+    tpm: flags.Tpm = None,
+    budget: flags.Budget = None,
+    max_attempts: flags.MaxAttempts = None,
+    timeout: flags.Timeout = None,
+    limit: flags.Limit = None,
+    engine: flags.Engine = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set the old run aside and start over.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
+    progress: Annotated[
+        Literal["auto", "bar", "log", "none"], typer.Option("--progress", help="What to show while it runs.")
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
+) -> None:
+    """Run a job, or resume it: the same command again goes on where it stopped."""
+    chosen = flags.settings(
+        param,
+        concurrency,
+        output=output,
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        system=system,
+        prompt=prompt,
+        stream=stream,
+        samples=samples,
+        rpm=rpm,
+        tpm=tpm,
+        budget=budget,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        limit=limit,
+        engine=engine,
+    )
+    from batchrun import api
+    from batchrun.progress import Progress
+
+    mode = "none" if quiet else progress
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() else "log"
+    shown: list[Progress] = []
+
+    def observer(total: int, prices: Any) -> Progress:
+        shown.append(Progress(mode, total, prices.cost_usd))
+        return shown[0]
+
+    def note(message: str) -> None:
+        if not quiet:
+            say(message)
+
+    try:
+        outcome = api.run(
+            source,
+            fresh=fresh,
+            retry_failed=retry_failed,
+            observer=observer,
+            on_note=note,
+            signals=True,
+            **chosen,
+        )
+    finally:
+        for one in shown:
+            one.close()
+    if outcome.message is not None:
+        say(outcome.message)
+    if not quiet and outcome.message is None:
+        print(cost_table(outcome.rows))
+        print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests → {outcome.path}/results.parquet")
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,83 @@
+"""The error families of batchrun, and what each one means to a user.
+
+`JobError`       nothing was sent; the message says what, where and the mend        (exit code 2)
+`RunStopped`     a guard ended the run early; the same command goes on              (exit code 3)
+`EndpointError`  one attempt of one request failed, in a way that `kind` names      (a row's result, not an exit)
+`LedgerError`    what is on disk can't be trusted or can't be written               (exit code 3)
+"""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What went wrong with an attempt (endpoint.md §4), or with a row before it was sent."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    DISCONNECTED = "disconnected"
+    RATE_LIMITED = "rate_limited"
+    SERVER = "server"
+    MALFORMED = "malformed"
+    BAD_REQUEST = "bad_request"
+    CONTENT_FILTER = "content_filter"
+    NOT_FOUND = "not_found"
+    CREDENTIALS = "credentials"
+    CREDIT = "credit"
+    BAD_ROW = "bad_row"
+
+
+FATAL_KINDS = frozenset({Kind.NOT_FOUND, Kind.CREDENTIALS, Kind.CREDIT})
+"""Faults that every row would meet: the job stops, its unfinished rows stay to be done."""
+
+ROW_KINDS = frozenset({Kind.BAD_REQUEST, Kind.CONTENT_FILTER, Kind.BAD_ROW})
+"""Faults of one row that asking again can't mend."""
+
+
+class BatchrunError(Exception):
+    """Root of the errors that a user sees as one or two lines. `exit_code` is contract.md §3's."""
+
+    exit_code = 1
+
+
+class JobError(BatchrunError):
+    """Bad usage, job, input, output or environment. Nothing was sent."""
+
+    exit_code = 2
+
+
+class RunStopped(BatchrunError):
+    """A guard stopped the run; unfinished rows are still to be done."""
+
+    exit_code = 3
+
+
+class LedgerError(BatchrunError):
+    """The run directory can't be written or holds something that is damaged."""
+
+    exit_code = 3
+
+
+class EndpointError(Exception):
+    """One attempt failed.
+
+    `status` is the HTTP status (None where there was no answer), `retry_after_s` the wait that the endpoint stated, in
+    seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        unconfirmed: bool = False,
+        body: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.unconfirmed = unconfirmed
+        self.body = body

@@ -1,0 +1,1 @@
+"""Wrappers round one call; each knows `Complete`, none knows another."""

@@ -1,0 +1,136 @@
+"""What a person sees while a run goes on: a tqdm bar in a terminal, a log line every few seconds elsewhere.
+
+The only owner of tqdm. Everything goes to stderr; nothing here decides anything.
+"""
+
+import collections
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+from batchrun.errors import EndpointError
+from batchrun.records import Result
+
+_LOG_EVERY_S = 5.0
+_RATE_OVER_S = 30.0
+
+
+class Progress:
+    """An observer of a run. `mode` is bar, log or none; `cost` prices a result in USD for the running total."""
+
+    def __init__(self, mode: str, total: int, cost_usd: Callable[[Result], float | None], out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._mode = mode
+        self._total = total
+        self._cost_usd = cost_usd
+        self._started = time.monotonic()
+        self._logged = self._started
+        self._marks: collections.deque[tuple[float, int]] = collections.deque([(self._started, 0)])
+        self.done = self.failed = self.stored = self.asked = self.retries = self.tokens = 0
+        self.spent_usd = 0.0
+        self._note = ""
+        self._bar = (
+            tqdm(total=total, unit="req", file=self._out, dynamic_ncols=True, smoothing=0.1, mininterval=0.2)
+            if mode == "bar"
+            else None
+        )
+
+    def skip(self, requests: int) -> None:
+        """Requests of sealed shards: done before this run, and not read."""
+        self.done += requests
+        self.stored += requests
+        if self._bar is not None and requests:
+            self._bar.initial = requests
+            self._bar.update(requests)
+            self._bar.unpause()
+
+    def result(self, result: Result, *, stored: bool) -> None:
+        self.done += 1
+        self.failed += result.status != "ok"
+        if stored:
+            self.stored += 1
+        else:
+            self.asked += 1
+            self.tokens += result.total_tokens or 0
+            self.spent_usd += self._cost_usd(result) or 0.0
+            self._note = ""
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._state(), refresh=False)
+            self._bar.update()
+        elif self._mode == "log":
+            self._log()
+
+    def retry(self, error: EndpointError) -> None:
+        self.retries += 1
+        self._note = f"retrying: {error.kind}"
+        if self._mode == "log":
+            self._log()
+
+    def pause(self, error: EndpointError) -> None:
+        self.say(f"paused, probing the endpoint: {error.message}")
+
+    def draining(self, in_flight: int, grace_s: float) -> None:
+        self.say(f"stopping: waiting up to {grace_s:g} s for {in_flight} requests in flight (Ctrl-C again to end at once)")
+
+    def say(self, message: str) -> None:
+        """A message above the bar, or a line of the log."""
+        if self._mode == "none":
+            return
+        if self._bar is not None:
+            self._bar.write(printable(message), file=self._out)
+        else:
+            print(printable(message), file=self._out, flush=True)  # noqa: T201 - a log line
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._state(), refresh=False)
+            self._bar.close()
+        elif self._mode == "log":
+            self._log(last=True)
+
+    def _state(self) -> str:
+        parts = [f"{_short(self.tokens)} tok", f"${self.spent_usd:.4f}", f"{self.failed} failed"]
+        if self.retries:
+            parts.append(f"{self.retries} retries")
+        if self._note:
+            parts.append(self._note)
+        return ", ".join(parts)
+
+    def _log(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - self._logged < _LOG_EVERY_S:
+            return
+        self._logged = now
+        self._marks.append((now, self.asked))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_OVER_S:
+            self._marks.popleft()
+        since, before = self._marks[0]
+        rate = (self.asked - before) / max(now - since, 1e-9)
+        left = self._total - self.done
+        eta = f", {_clock(left / rate)} left" if rate and left else ""
+        share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
+        text = f"{time.strftime('%H:%M:%S')} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
+        print(text, file=self._out, flush=True)  # noqa: T201 - a log line
+
+
+def printable(text: str) -> str:
+    """Text from an endpoint without what could steer a terminal: C0 and C1 controls, bidi overrides."""
+    return "".join(
+        char if char == "\n" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
+    )
+
+
+def _short(count: int) -> str:
+    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= limit:
+            return f"{count / limit:.1f}{unit}"
+    return str(count)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,147 @@
+"""The nouns that flow through the house: Row, Variant, Request, Usage, Answer, Result, and the shard they stand in.
+
+Records only: no I/O, no defaults of a job (those are job.py's), nothing that knows how a record is made or stored.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One record of the input. `data` is the record as it was, `error` why it can't be used, `where` its file:line."""
+
+    index: int
+    id: str
+    data: dict[str, Any]
+    where: str
+    error: str | None = None
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """One cell of a sweep: what differs from the job. `prompt` holds replaced system, user or messages templates."""
+
+    name: str = "default"
+    params: dict[str, Any] = {}
+    prompt: dict[str, Any] = {}
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One (row, variant, sample), ready to send.
+
+    `body` is canonical JSON (UTF-8, sorted keys) without `stream` and `stream_options`: those change how an answer
+    travels, not what it is, so `hash`, the identity, leaves them out.
+    """
+
+    row: int
+    id: str
+    variant: str
+    sample: int
+    body: bytes
+    hash: str
+    model: str
+    stream: bool = False
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        return (self.row, self.variant, self.sample)
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Token counts of one answer. `cached` is part of `prompt`, `reasoning` part of `completion`."""
+
+    prompt: int
+    completion: int
+    total: int
+    cached: int | None = None
+    reasoning: int | None = None
+    source: str = "reported"
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds."""
+
+    completion: str | None
+    usage: Usage
+    finish_reason: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    tool_calls: str | None = None
+    model: str | None = None
+    response_id: str | None = None
+    system_fingerprint: str | None = None
+    created: int | None = None
+    status: int = 200
+    raw: str | None = None
+    latency_s: float | None = None
+    first_token_s: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a request ended in: the journal's record, and all that results.parquet says of it before it is judged.
+
+    `started_at` is microseconds since the epoch, UTC. `request_hash` is the identity of the request that was asked.
+    """
+
+    row: int
+    id: str
+    variant: str
+    sample: int
+    request_hash: str
+    status: str
+    completion: str | None = None
+    finish_reason: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    tool_calls: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    response_id: str | None = None
+    system_fingerprint: str | None = None
+    created: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+    usage_source: str | None = None
+    attempts: int = 0
+    unconfirmed_attempts: int = 0
+    latency_s: float | None = None
+    first_token_s: float | None = None
+    started_at: int | None = None
+    error_kind: str | None = None
+    error_status: int | None = None
+    error_message: str | None = None
+    response: str | None = None
+    asked_model: str | None = None
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        return (self.row, self.variant, self.sample)
+
+
+class ShardInfo(msgspec.Struct, frozen=True):
+    """A slice of consecutive input rows. `file` and `offset` say where its first row starts: a byte offset in a JSONL
+    file (before decompression where there is none, after it otherwise), a row number in a Parquet file."""
+
+    number: int
+    first_row: int
+    rows: int
+    file: int
+    offset: int
+    line: int
+    digest: str
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """A shard in memory. `table` is the arrow table of its input columns where the source has one."""
+
+    info: ShardInfo
+    rows: list[Row]
+    table: Any = None
+
+
+Complete = Callable[[Request], Awaitable[Answer]]
+"""The one verb of the house. The HTTP client is one; pacing and retrying each wrap one."""

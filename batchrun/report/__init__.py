@@ -1,0 +1,1 @@
+"""Results → cost summary."""

@@ -1,0 +1,1 @@
+"""Input file → Row → Request."""

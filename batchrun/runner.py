@@ -1,0 +1,339 @@
+"""The runner: shards → requests → Complete → ledger, in a bounded window. Knows neither HTTP nor Parquet.
+
+The window is wider than the requests in flight: a request that backs off keeps its place in the window and none on the
+wire. Never one task a row, never all rows in memory.
+"""
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from batchrun.clock import Clock
+from batchrun.errors import BatchrunError, EndpointError, Kind
+from batchrun.ledger.journal import Key, Tally
+from batchrun.ledger.ledger import Ledger, OpenShard
+from batchrun.pace.guard import Guard, Stopped
+from batchrun.records import Answer, Complete, Request, Result, Row, Shard, ShardInfo
+
+_SYNC_EVERY_S = 0.2
+_OPEN_SHARDS = 16
+_POLL_S = 0.05
+
+
+class Observer(Protocol):
+    """Told of every result, every retry and every pause; prints or counts."""
+
+    def result(self, result: Result, *, stored: bool) -> None:
+        """One request has its result; `stored` ones were there before."""
+
+    def retry(self, error: EndpointError) -> None:
+        """One attempt failed and will be made again."""
+
+    def pause(self, error: EndpointError) -> None:
+        """The endpoint refuses everybody; a probe follows."""
+
+    def draining(self, in_flight: int, grace_s: float) -> None:
+        """The run was told to stop."""
+
+    def skip(self, requests: int) -> None:
+        """So many requests stand in sealed shards, which are not read."""
+
+
+class Silent:
+    """An observer that keeps everything to itself."""
+
+    def result(self, result: Result, *, stored: bool) -> None: ...
+
+    def retry(self, error: EndpointError) -> None: ...
+
+    def pause(self, error: EndpointError) -> None: ...
+
+    def draining(self, in_flight: int, grace_s: float) -> None: ...
+
+    def skip(self, requests: int) -> None: ...
+
+
+def widened(concurrency: int) -> int:
+    """How many requests may be in progress for so many in flight."""
+    return concurrency + min(max(16, concurrency // 2), 512)
+
+
+class Runner:
+    """One pass over the shards that are not sealed.
+
+    `read` loads a shard and `build` makes a row's requests (both in a thread; `build` raises `row_fault` for a row that
+    can't be asked). `stack` wraps the announced client call with pacing and retrying.
+    """
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[ShardInfo], Shard],
+        build: Callable[[Row], list[Request]],
+        unusable: Callable[[Row, str], list[Result]],
+        row_fault: type[Exception],
+        client: Complete,
+        stack: Callable[[Complete], Complete],
+        guard: Guard,
+        in_flight: Callable[[], int],
+        ledger: Ledger,
+        endpoint: str,
+        concurrency: int,
+        clock: Clock,
+        observer: Observer,
+        grace_s: float,
+    ) -> None:
+        self._read = read
+        self._build = build
+        self._unusable = unusable
+        self._row_fault = row_fault
+        self._client = client
+        self._complete = stack(self._announced)
+        self._guard = guard
+        self._in_flight = in_flight
+        self._ledger = ledger
+        self._endpoint = endpoint
+        self._window = widened(concurrency)
+        self._clock = clock
+        self._observer = observer
+        self._grace_s = grace_s
+        self._ready: collections.deque[tuple[OpenShard, Request]] = collections.deque()
+        self._shards: dict[Key, OpenShard] = {}
+        self._started: dict[Key, int] = {}
+        self._news = anyio.Event()
+        self._hungry = anyio.Event()
+        self._fed = False
+        self._open = 0
+        self._full: collections.deque[OpenShard] = collections.deque()
+        self._sealable = anyio.Event()
+        self._failure: BatchrunError | None = None
+        self._scope = anyio.CancelScope()
+        self._stopping = anyio.Event()
+
+    def stop(self) -> None:
+        """Start nothing new, let those in flight finish within the grace, then return from `run`."""
+        self._stopping.set()
+
+    def stop_now(self) -> None:
+        """End at once; what is in flight is lost, and asked again another time."""
+        self._scope.cancel()
+
+    async def run(self, infos: Iterable[ShardInfo]) -> None:
+        """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk fails."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            with self._scope:
+                tasks.start_soon(self._sync_loop)
+                async with anyio.create_task_group() as work:
+                    work.start_soon(self._feed, iter(infos))
+                    work.start_soon(self._seal_loop)
+                    for _ in range(self._window):
+                        work.start_soon(self._work)
+            tasks.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _feed(self, infos: Iterable[ShardInfo]) -> None:
+        with self._guarded():
+            for info in infos:
+                while len(self._ready) >= self._window or self._open >= _OPEN_SHARDS:
+                    self._hungry = anyio.Event()
+                    await self._hungry.wait()
+                if self._stopping.is_set():
+                    break
+                shard, requests, unusable = await anyio.to_thread.run_sync(self._load, info)
+                opened, done = self._ledger.open(shard, requests, unusable)
+                self._open += 1
+                for result in done:
+                    self._observer.result(result, stored=True)
+                if not opened.left:
+                    self._finished(opened)
+                self._ready.extend((opened, request) for request in opened.left)
+                opened.left = []
+                self._news.set()
+        self._fed = True
+        self._news.set()
+        self._sealable.set()
+
+    def _load(self, info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
+        shard = self._read(info)
+        requests: list[Request] = []
+        unusable: list[Result] = []
+        for row in shard.rows:
+            try:
+                requests += self._build(row)
+            except self._row_fault as error:
+                unusable += self._unusable(row, str(error))
+        return shard, requests, unusable
+
+    async def _work(self) -> None:
+        with self._guarded():
+            while not self._stopping.is_set():
+                if not self._ready:
+                    if self._fed:
+                        return
+                    self._news = anyio.Event() if self._news.is_set() else self._news
+                    self._hungry.set()
+                    await self._news.wait()
+                    continue
+                opened, request = self._ready.popleft()
+                if len(self._ready) < self._window:
+                    self._hungry.set()
+                with contextlib.suppress(Stopped):
+                    await self._one(opened, request)
+
+    async def _one(self, opened: OpenShard, request: Request) -> None:
+        key = request.key
+        self._shards[key] = opened
+        try:
+            try:
+                answer = await self._complete(request)
+            except EndpointError as error:
+                result = self._failed(request, error, opened.tallies[key])
+            else:
+                result = self._answered(request, answer, opened.tallies[key])
+        finally:
+            del self._shards[key]
+            self._started.pop(key, None)
+        if self._ledger.record(opened, result):
+            self._finished(opened)
+        self._observer.result(result, stored=False)
+
+    async def _announced(self, request: Request) -> Answer:
+        """The client's attempt, told to the journal before it goes on the wire and after it failed."""
+        if self._stopping.is_set():
+            raise Stopped
+        opened = self._shards[request.key]
+        self._started[request.key] = int(self._clock.epoch() * 1e6)
+        self._ledger.sent(opened, request.key)
+        try:
+            return await self._client(request)
+        except EndpointError as error:
+            self._ledger.lost(opened, request.key, error.unconfirmed)
+            raise
+
+    def _finished(self, opened: OpenShard) -> None:
+        self._full.append(opened)
+        self._sealable.set()
+
+    async def _seal_loop(self) -> None:
+        with self._guarded():
+            while True:
+                while self._full:
+                    await anyio.to_thread.run_sync(self._ledger.seal, self._full.popleft())
+                    self._open -= 1
+                    self._hungry.set()
+                if self._fed and self._open == 0:
+                    return
+                self._sealable = anyio.Event()
+                await self._sealable.wait()
+
+    async def _sync_loop(self) -> None:
+        with self._guarded():
+            while True:
+                await anyio.sleep(_SYNC_EVERY_S)
+                await anyio.to_thread.run_sync(self._ledger.sync)
+
+    async def _watch(self) -> None:
+        """Ends the pass when it was told to stop, once nothing is in flight or the grace has passed."""
+        async with anyio.create_task_group() as tasks:
+            for event in (self._stopping, self._guard.shut):
+                tasks.start_soon(_cancel_on, event, tasks.cancel_scope)
+        self._stopping.set()
+        if self._in_flight():
+            self._observer.draining(self._in_flight(), self._grace_s)
+        with anyio.move_on_after(self._grace_s):
+            while self._in_flight():
+                await anyio.sleep(_POLL_S)
+        while self._full:
+            await anyio.sleep(_POLL_S)
+        self._scope.cancel()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except BatchrunError as error:
+            self._failure = self._failure or error
+            self._scope.cancel()
+
+    def _answered(self, request: Request, answer: Answer, tally: Tally) -> Result:
+        usage = answer.usage
+        return Result(
+            row=request.row,
+            id=request.id,
+            variant=request.variant,
+            sample=request.sample,
+            request_hash=request.hash,
+            status="ok",
+            completion=answer.completion,
+            finish_reason=answer.finish_reason,
+            refusal=answer.refusal,
+            reasoning=answer.reasoning,
+            tool_calls=answer.tool_calls,
+            model=answer.model,
+            endpoint=self._endpoint,
+            response_id=answer.response_id,
+            system_fingerprint=answer.system_fingerprint,
+            created=answer.created,
+            prompt_tokens=usage.prompt,
+            cached_tokens=usage.cached,
+            completion_tokens=usage.completion,
+            reasoning_tokens=usage.reasoning,
+            total_tokens=usage.total,
+            usage_source=usage.source,
+            latency_s=answer.latency_s,
+            first_token_s=answer.first_token_s,
+            response=answer.raw,
+            attempts=tally.sent,
+            unconfirmed_attempts=tally.unconfirmed,
+            started_at=self._started.get(request.key),
+            asked_model=request.model,
+        )
+
+    def _failed(self, request: Request, error: EndpointError, tally: Tally) -> Result:
+        return Result(
+            row=request.row,
+            id=request.id,
+            variant=request.variant,
+            sample=request.sample,
+            request_hash=request.hash,
+            status="failed",
+            model=request.model,
+            endpoint=self._endpoint,
+            error_kind=error.kind,
+            error_status=error.status,
+            error_message=error.message,
+            response=error.body,
+            attempts=tally.sent,
+            unconfirmed_attempts=tally.unconfirmed,
+            started_at=self._started.get(request.key),
+            asked_model=request.model,
+        )
+
+
+def unusable_results(row: Row, message: str, variants: Iterable[str], samples: int) -> list[Result]:
+    """The failed results of a row that no request can be built from."""
+    return [
+        Result(
+            row=row.index,
+            id=row.id,
+            variant=variant,
+            sample=sample,
+            request_hash="",
+            status="failed",
+            error_kind=Kind.BAD_ROW,
+            error_message=f"{row.where}: {message}",
+        )
+        for variant in variants
+        for sample in range(samples)
+    ]
+
+
+async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
