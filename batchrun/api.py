@@ -32,6 +32,8 @@ _FLAGS = {
     "limit": "input.limit",
     "output": "output.path",
 }
+__all__ = ["Job", "Outcome", "Outlook", "Trial", "arun", "check", "make_job", "plan", "run"]
+
 _MERGED = ("params", "stream", "engine")
 
 

@@ -27,7 +27,7 @@ from batchrun.embedded import embedded_endpoint
 from batchrun.engines import local
 from batchrun.errors import EndpointError, JobError
 from batchrun.job import Job
-from batchrun.judge.prices import Cost, Prices, priced_cost, usd
+from batchrun.judge.prices import Prices, priced_cost, usd
 from batchrun.ledger import parts
 from batchrun.ledger.durable import write_whole
 from batchrun.ledger.ledger import Ledger
@@ -173,7 +173,9 @@ class Assembly:
         if ledger.reused:
             self._note(f"{ledger.reused} answers were taken over from before the job or its input changed")
         if message is not None:
-            run_dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=message, counts=counter.counts))
+            run_dir.write_manifest(
+                msgspec.structs.replace(manifest, state="stopped", message=message, counts=counter.counts)
+            )
             return msgspec.structs.replace(_outcome(run_dir, counter.counts, counter.asked, message), exit_code=code)
         counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
         return _outcome(run_dir, counts, counter.asked, None)
@@ -383,7 +385,16 @@ class Assembly:
         """The fingerprint of everything that shapes a request or its place."""
         job = self.job
         params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
-        kept = (params, job.prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id, job.output.raw)
+        kept = (
+            params,
+            job.prompt,
+            job.sweep,
+            job.variant,
+            job.samples,
+            job.endpoint.model,
+            job.input.id,
+            job.output.raw,
+        )
         return _fingerprint(kept)
 
     def _remembered(self) -> "_Remembered | None":
@@ -506,9 +517,13 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
     named = job.endpoint.api_key_env
     value = environ.get(named or "OPENAI_API_KEY", "").strip()
     if named and not value:
-        raise JobError(f"the variable {named} (api_key_env) is not set; export {named}=… and run the same command again")
+        raise JobError(
+            f"the variable {named} (api_key_env) is not set; export {named}=… and run the same command again"
+        )
     if not value.isascii() or not value.isprintable():
-        raise JobError(f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew")
+        raise JobError(
+            f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew"
+        )
     return value or None
 
 

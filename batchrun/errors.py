@@ -1,7 +1,6 @@
 """The error families of batchrun, and what each one means to a user.
 
 `JobError`       nothing was sent; the message says what, where and the mend        (exit code 2)
-`RunStopped`     a guard ended the run early; the same command goes on              (exit code 3)
 `EndpointError`  one attempt of one request failed, in a way that `kind` names      (a row's result, not an exit)
 `LedgerError`    what is on disk can't be trusted or can't be written               (exit code 3)
 """
@@ -43,12 +42,6 @@ class JobError(BatchrunError):
     """Bad usage, job, input, output or environment. Nothing was sent."""
 
     exit_code = 2
-
-
-class RunStopped(BatchrunError):
-    """A guard stopped the run; unfinished rows are still to be done."""
-
-    exit_code = 3
 
 
 class LedgerError(BatchrunError):

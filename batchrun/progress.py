@@ -21,7 +21,9 @@ _RATE_OVER_S = 30.0
 class Progress:
     """An observer of a run. `mode` is bar, log or none; `cost` prices a result in USD for the running total."""
 
-    def __init__(self, mode: str, total: int, cost_usd: Callable[[Result], float | None], out: TextIO | None = None) -> None:
+    def __init__(
+        self, mode: str, total: int, cost_usd: Callable[[Result], float | None], out: TextIO | None = None
+    ) -> None:
         self._out = out or sys.stderr
         self._mode = mode
         self._total = total
@@ -73,7 +75,9 @@ class Progress:
         self.say(f"paused, probing the endpoint: {error.message}")
 
     def draining(self, in_flight: int, grace_s: float) -> None:
-        self.say(f"stopping: waiting up to {grace_s:g} s for {in_flight} requests in flight (Ctrl-C again to end at once)")
+        self.say(
+            f"stopping: waiting up to {grace_s:g} s for {in_flight} requests in flight (Ctrl-C again to end at once)"
+        )
 
     def say(self, message: str) -> None:
         """A message above the bar, or a line of the log."""
@@ -82,7 +86,7 @@ class Progress:
         if self._bar is not None:
             self._bar.write(printable(message), file=self._out)
         else:
-            print(printable(message), file=self._out, flush=True)  # noqa: T201 - a log line
+            print(printable(message), file=self._out, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -112,8 +116,10 @@ class Progress:
         left = self._total - self.done
         eta = f", {_clock(left / rate)} left" if rate and left else ""
         share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
-        text = f"{time.strftime('%H:%M:%S')} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
-        print(text, file=self._out, flush=True)  # noqa: T201 - a log line
+        text = (
+            f"{time.strftime('%H:%M:%S')} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
+        )
+        print(text, file=self._out, flush=True)
 
 
 def printable(text: str) -> str:

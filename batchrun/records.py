@@ -124,7 +124,8 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 class ShardInfo(msgspec.Struct, frozen=True):
     """A slice of consecutive input rows. `file` and `offset` say where its first row starts: a byte offset in a JSONL
-    file (before decompression where there is none, after it otherwise), a row number in a Parquet file."""
+    file (before decompression where there is none, after it otherwise), a row number in a Parquet file.
+    """
 
     number: int
     first_row: int

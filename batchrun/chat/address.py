@@ -24,7 +24,9 @@ def completions_url(base_url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise JobError(f"base_url {base_url!r} must be http:// or https:// with a host")
     if parts.username or parts.password:
-        raise JobError("base_url holds a user name or password; put the key into a variable and name it with api_key_env")
+        raise JobError(
+            "base_url holds a user name or password; put the key into a variable and name it with api_key_env"
+        )
     path = re.sub(r"/+$", "", parts.path)
     if not path.endswith(COMPLETIONS):
         if not path:

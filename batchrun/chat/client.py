@@ -5,7 +5,7 @@ attempt, so that its connection is closed.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import httpx
@@ -105,7 +105,9 @@ class Client:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
         if scope.cancelled_caught:
-            raise EndpointError(Kind.TIMEOUT, self._timeout_message(first_token, now() - start, request), unconfirmed=True)
+            raise EndpointError(
+                Kind.TIMEOUT, self._timeout_message(first_token, now() - start, request), unconfirmed=True
+            )
         raw = decoder.raw_text() if self._raw else None
         return msgspec.structs.replace(
             answer,
@@ -116,8 +118,9 @@ class Client:
         )
 
     def _message(self, request: Request) -> httpx.Request:
-        body = request.body[:-1] + _STREAMED if request.stream else request.body
-        return httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
+        return httpx.Request(
+            "POST", self._url, headers=self._headers, content=sent_body(request), extensions=self._extensions
+        )
 
     async def _fault(self, response: httpx.Response) -> EndpointError:
         body = b""
@@ -129,7 +132,9 @@ class Client:
         status = response.status_code
         if 300 <= status < 400:
             target = response.headers.get("location", "nowhere")
-            message = f"HTTP {status}: the endpoint redirects to {target}; redirects are not followed. Set base_url to it"
+            message = (
+                f"HTTP {status}: the endpoint redirects to {target}; redirects are not followed. Set base_url to it"
+            )
             return EndpointError(Kind.NOT_FOUND, message, status=status)
         wait = stated_wait_s(response.headers, self._clock.epoch())
         try:
@@ -151,7 +156,7 @@ class Client:
         return text.replace(self._key, "[key]") if self._key else text
 
 
-async def _blocks(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes]:
     """The body's bytes as they come, decompressed where they are compressed, capped at BODY_CAP."""
     if "content-encoding" in response.headers:
         async for block in response.aiter_bytes():
@@ -165,6 +170,11 @@ async def _blocks(response: httpx.Response) -> AsyncIterator[bytes]:
         size += len(block)
         if size > BODY_CAP:
             return
+
+
+def sent_body(request: Request) -> bytes:
+    """The bytes that go on the wire: the canonical body, and whether its answer shall be streamed."""
+    return request.body[:-1] + _STREAMED if request.stream else request.body
 
 
 def _measured(answer: Answer, request: Request) -> Usage:

@@ -56,9 +56,18 @@ _CODES: dict[str, Kind] = {
     "prompt_blocked": Kind.CONTENT_FILTER,
 }
 _PHRASES: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    (re.compile(r"余额不足|额度.{0,6}(不足|用尽|耗尽|已用完)|已欠费|欠费|insufficient.{0,12}(quota|balance|credit)"), Kind.CREDIT),
-    (re.compile(r"credit balance is too low|exceeded your current quota|spend(ing)? limit|billing hard limit"), Kind.CREDIT),
-    (re.compile(r"(incorrect|invalid|missing).{0,20}api.?key|无效的令牌|令牌.{0,8}(过期|无效)|未提供令牌"), Kind.CREDENTIALS),
+    (
+        re.compile(r"余额不足|额度.{0,6}(不足|用尽|耗尽|已用完)|已欠费|欠费|insufficient.{0,12}(quota|balance|credit)"),
+        Kind.CREDIT,
+    ),
+    (
+        re.compile(r"credit balance is too low|exceeded your current quota|spend(ing)? limit|billing hard limit"),
+        Kind.CREDIT,
+    ),
+    (
+        re.compile(r"(incorrect|invalid|missing).{0,20}api.?key|无效的令牌|令牌.{0,8}(过期|无效)|未提供令牌"),
+        Kind.CREDENTIALS,
+    ),
     (re.compile(r"model .{1,120} (does not exist|not found)|无可用渠道|模型.{0,40}不存在"), Kind.NOT_FOUND),
     (re.compile(r"maximum context length|context window|prompt is too long"), Kind.BAD_REQUEST),
     (re.compile(r"rate limit|too many requests|请求过于频繁|负载已饱和"), Kind.RATE_LIMITED),
@@ -125,7 +134,9 @@ def error_in(value: dict[str, Any], status: int = 200) -> EndpointError | None:
     return None if error is None else classify(status, error)
 
 
-def classify(status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None) -> EndpointError:
+def classify(
+    status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None
+) -> EndpointError:
     """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
     kind = _by_body(error) if error is not None else None
     if kind is None:

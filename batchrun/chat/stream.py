@@ -126,7 +126,10 @@ class Decoder:
         except ValueError:
             self._junk = self._junk or text
             raise EndpointError(
-                Kind.MALFORMED, "an event of the stream is not JSON", body=text[:200].decode("utf-8", "replace"), unconfirmed=True
+                Kind.MALFORMED,
+                "an event of the stream is not JSON",
+                body=text[:200].decode("utf-8", "replace"),
+                unconfirmed=True,
             ) from None
         if not isinstance(chunk, dict):
             return False

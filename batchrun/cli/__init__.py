@@ -27,7 +27,10 @@ def main() -> None:
         if debug:
             raise
         print(f"batchrun: {type(error).__name__}: {_printable(str(error))}", file=sys.stderr)
-        print("batchrun: this is a fault of batchrun itself; run again with --debug and report what it prints", file=sys.stderr)
+        print(
+            "batchrun: this is a fault of batchrun itself; run again with --debug and report what it prints",
+            file=sys.stderr,
+        )
         code = 70
     sys.exit(code or 0)
 

@@ -50,11 +50,12 @@ def command(
     import msgspec
 
     from batchrun import api
+    from batchrun.chat.client import sent_body
     from batchrun.cli.table import say
     from batchrun.progress import printable
 
     trial = api.check(source, **chosen)
-    body = msgspec.json.format(trial.request.body, indent=2).decode()
+    body = msgspec.json.format(sent_body(trial.request), indent=2).decode()
     print(f"POST {trial.url}   (row {trial.request.row}, id {printable(trial.request.id)})")
     print(printable(body))
     answer = trial.answer

@@ -7,8 +7,12 @@ import typer
 
 from batchrun.errors import JobError
 
-Source = Annotated[str, typer.Argument(help="A job.toml, or an input: a file, a directory or a glob of JSONL or Parquet.")]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="The endpoint; `embedded:` needs no key and no network.")]
+Source = Annotated[
+    str, typer.Argument(help="A job.toml, or an input: a file, a directory or a glob of JSONL or Parquet.")
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="The endpoint; `embedded:` needs no key and no network.")
+]
 Model = Annotated[str | None, typer.Option("--model", help="The model to ask.")]
 ApiKeyEnv = Annotated[
     str | None, typer.Option("--api-key-env", help="The variable that holds the key (default OPENAI_API_KEY).")
@@ -31,9 +35,7 @@ Engine = Annotated[str | None, typer.Option("--engine", metavar="local|ray", hel
 OutputDir = Annotated[str | None, typer.Option("-o", "--output", help="The run directory (runs/NAME).")]
 
 
-def settings(
-    param: list[str] | None, concurrency: str | None, **others: Any
-) -> dict[str, Any]:
+def settings(param: list[str] | None, concurrency: str | None, **others: Any) -> dict[str, Any]:
     """The flags as keywords of `batchrun.run`. Raises JobError for a flag that can't be read."""
     return {**others, "params": params(param or []), "concurrency": _concurrency(concurrency)}
 

@@ -59,7 +59,12 @@ def command(
         ("prompt tokens", f"about {outlook.prompt_tokens}"),
         ("answer tokens", _most(outlook.most_completion_tokens)),
         ("cost", _cost(outlook.prompt_usd, outlook.most_usd, outlook.price_source)),
-        ("time", f"at least {outlook.at_least_s:.0f} s at the stated rate" if outlook.at_least_s else "as fast as it answers"),
+        (
+            "time",
+            f"at least {outlook.at_least_s:.0f} s at the stated rate"
+            if outlook.at_least_s
+            else "as fast as it answers",
+        ),
     ]
     print("\n".join(f"{name:<14} {value}" for name, value in lines))
     raise typer.Exit(0)

@@ -94,5 +94,7 @@ def command(
         say(outcome.message)
     if not quiet and outcome.message is None:
         print(cost_table(outcome.rows))
-        print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests → {outcome.path}/results.parquet")
+        print(
+            f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests → {outcome.path}/results.parquet"
+        )
     raise typer.Exit(outcome.exit_code)

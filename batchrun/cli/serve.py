@@ -30,7 +30,9 @@ def command(
     faults: Annotated[
         str | None, typer.Option("--faults", help="A script of faults: a JSON file, or the text itself.")
     ] = None,
-    ledger: Annotated[str | None, typer.Option("--ledger", help="Append a JSON line for each request to this file.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Append a JSON line for each request to this file.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Chooses other answers.")] = 0,
 ) -> None:
     """Serve chat completions on loopback. A stand-in for tests and first steps; it is no language model."""

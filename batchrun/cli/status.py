@@ -20,7 +20,9 @@ def command(
         print(json.dumps(status))
         return
     left = status["requests"] - status["done"]
-    print(f"{status['state']}: {status['done']}/{status['requests']} requests done, {status['failed']} failed, {left} left")
+    print(
+        f"{status['state']}: {status['done']}/{status['requests']} requests done, {status['failed']} failed, {left} left"
+    )
     if status["message"]:
         from batchrun.progress import printable
 

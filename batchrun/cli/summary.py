@@ -20,7 +20,9 @@ def command(
 
     path = RunDir(run_dir).summary
     if not path.exists():
-        raise JobError(f"{run_dir}: no cost_summary.parquet yet; it is written when the run is complete (see batchrun status)")
+        raise JobError(
+            f"{run_dir}: no cost_summary.parquet yet; it is written when the run is complete (see batchrun status)"
+        )
     rows = read_summary(path)
     if as_json:
         print(json.dumps({"rows": rows[:-1], "total": rows[-1]}, default=str))

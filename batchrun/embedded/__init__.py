@@ -1,4 +1,4 @@
-"""The embedded endpoint: a server that speaks OpenAI's chat completions on loopback, for runs without a key or a network.
+"""The embedded endpoint: a server that speaks OpenAI's chat completions on loopback, for runs without key or network.
 
 It is a stand-in and no language model: it answers from word lists and hashes, the same request always the same way. The
 package stands alone and must never import the rest of batchrun; this module must never import the server.

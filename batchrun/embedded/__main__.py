@@ -1,7 +1,7 @@
 """`python -m batchrun.embedded`: the embedded endpoint as a child process (child.py is its parent).
 
-Prints one JSON line, `{"base_url": "http://127.0.0.1:PORT/v1"}`, when it listens, and ends when its stdin does. It must never
-print anything else to stdout.
+Prints one JSON line, `{"base_url": "http://127.0.0.1:PORT/v1"}`, when it listens, and ends when its stdin does. It
+must never print anything else to stdout.
 """
 
 import argparse

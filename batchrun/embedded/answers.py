@@ -1,7 +1,8 @@
 """The text of an answer, from word lists and hashes: the same request always gets the same answer.
 
-A stand-in, and no language model: it labels by counting words, calculates simple sums, knows a few facts, fills simple JSON
-schemas, and says something harmless about everything else. It must never use a clock, a random source or the network.
+A stand-in, and no language model: it labels by counting words, calculates simple sums, knows a few facts, fills simple
+JSON schemas, and says something harmless about everything else. It must never use a clock, a random
+source or the network.
 """
 
 import re
@@ -31,7 +32,7 @@ _TRANSLATED = re.compile("翻译成英文|in English|into English", re.IGNORECAS
 
 
 def answer(request: ChatRequest, seed: int) -> list[Choice]:
-    """The choices of `request`, with `stop` and `max_tokens` applied."""
+    """Give the choices of `request`, with `stop` and `max_tokens` applied."""
     basis = f"{seed}|{request.model}|{request.flavour}|{request.system}|{request.earlier}|{request.user}".encode()
     choices = []
     for index in range(request.n):
@@ -162,7 +163,7 @@ def _guess(key: str) -> dict[str, Any]:
 
 
 def _fill(schema: Any, key: str, text: str, chance: int, depth: int) -> Any:
-    """A value that fits the simple cases of JSON Schema; null for what it doesn't know."""
+    """Make a value that fits the simple cases of JSON Schema; null for what it doesn't know."""
     if not isinstance(schema, dict) or depth > 12:
         return None
     if "const" in schema:

@@ -131,7 +131,7 @@ class Chat:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None if the client left before its end. Raises ApiError 413."""
+    """Read the whole body; None if the client left before its end. Raises ApiError 413."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body"):
@@ -180,7 +180,7 @@ def _reply(
 
 
 def build_app(behaviour: Behaviour, ledger: str | None = None) -> Starlette:
-    """The endpoint as an ASGI app. `ledger` is the path of a file that gets one JSON line for each event."""
+    """Build the endpoint as an ASGI app. `ledger` is the path of a file that gets one JSON line for each event."""
     stats = Stats(ledger)
     chat = Chat(behaviour, stats)
     models = [

@@ -1,7 +1,8 @@
 """How the embedded endpoint behaves: one frozen record of settings, and nothing else.
 
-The endpoint is a stand-in that makes a run possible without a key or a network. It is no language model: it answers from
-word lists and hashes. This module must never do I/O, nor import the server: a parent that only spawns the endpoint reads it.
+The endpoint is a stand-in that makes a run possible without a key or a network. It is no language model: it answers
+from word lists and hashes. This module must never do I/O, nor import the server: a parent that only spawns the endpoint
+reads it.
 """
 
 import msgspec

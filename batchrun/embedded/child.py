@@ -1,7 +1,7 @@
 """Starts the embedded endpoint as a child process for the length of a `with` block.
 
-A process of its own, so that the endpoint's work is not done in the loop of the run that it answers. Standard library and
-msgspec only: it must never import the server.
+A process of its own, so that the endpoint's work is not done in the loop of the run that it answers. Standard library
+and msgspec only: it must never import the server.
 """
 
 import os
@@ -27,10 +27,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def embedded_endpoint(behaviour: Behaviour = Behaviour(), ledger: str | None = None) -> Iterator[str]:  # noqa: B008 - frozen
-    """Yield the base URL (`http://127.0.0.1:PORT/v1`) of a running endpoint; RuntimeError if it doesn't come up in 20 s.
+    """Yield the base URL (`http://127.0.0.1:PORT/v1`) of a running endpoint; RuntimeError if it doesn't come up.
 
-    `ledger` is the path of a file to which the endpoint appends one JSON line for each request received and answered. The
-    child ignores Ctrl-C and ends with the block, or with this process, however that ends.
+    `ledger` is the path of a file to which the endpoint appends one JSON line for each request received and answered.
+    The child ignores Ctrl-C and ends with the block, or with this process, however that ends.
     """
     command = [sys.executable, "-P", "-m", "batchrun.embedded", "--settings", "-"]
     if ledger is not None:
@@ -67,7 +67,7 @@ def _spawn(command: list[str]) -> "subprocess.Popen[bytes]":
 
 
 def _environment() -> dict[str, str]:
-    """The child's environment, in which it finds this very package."""
+    """Make the child's environment, in which it finds this very package."""
     environment = dict(os.environ)
     installed = {Path(path).resolve() for path in [*site.getsitepackages(), site.getusersitepackages()]}
     if _ROOT not in installed:

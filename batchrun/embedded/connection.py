@@ -1,7 +1,7 @@
 """The connection under a request: what ASGI can't say about it, and uvicorn's protocol with a handle to it.
 
-A fault has to break the transport, and a queued answer has to notice that nobody waits for it any more. Nothing else may
-touch the transport.
+A fault has to break the transport, and a queued answer has to notice that nobody waits for it any more. Nothing else
+may touch the transport.
 """
 
 import asyncio

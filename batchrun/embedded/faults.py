@@ -2,7 +2,7 @@
 
 Inline: `ACTION key=value …`, several separated by `;`. ACTION is a status (`503`) or one of the names in `ACTIONS`:
 
-    reset every=7; 429 first=3 retry-after=2; cut match="order 12" times=1; stall seconds=30 part=headers probability=0.01
+    reset every=7; 429 first=3 retry-after=2; cut match="order 12" times=1; stall seconds=30 probability=0.01
 
 This module decides; it must never touch a connection (that is play.py's).
 """
@@ -35,7 +35,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status           an error with `status`, `body` (a JSON value, or text as it is), `headers`
     reset            the connection is reset before any answer
     cut              a stream ends without finish reason and [DONE]; a JSON body ends short of its Content-Length
-    stall            nothing for `seconds`, at `part` ("before" the headers, after the "headers", in the "middle"); then on
+    stall            nothing for `seconds`, at `part` ("before" or after the "headers", in the "middle"); then on
     slow             the answer drips over `seconds`
     garbage          200 with a body that is no JSON
     error_in_stream  an error object (`body`) inside a 200: in the middle of a stream, or as the JSON answer
@@ -69,7 +69,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def parse_faults(source: str) -> tuple[Fault, ...]:
-    """Faults from JSON text (an object or a list), the path of a JSON file, or inline text. ValueError says what is wrong."""
+    """Read faults from JSON text, the path of a JSON file, or inline text. ValueError says what is wrong."""
     text = source.strip()
     if not text:
         return ()
@@ -133,7 +133,7 @@ class Script:
         self._hits: dict[tuple[int, int], int] = {}
 
     def choose(self, number: int, body: bytes, digest: int) -> Fault | None:
-        """The fault for request `number` (from 1), whose body hashes to `digest`."""
+        """Choose the fault for request `number` (from 1), whose body hashes to `digest`."""
         for index, fault, match in self._faults:
             if fault.every and number % fault.every:
                 continue

@@ -4,6 +4,7 @@ Pure and deterministic. It knows no language: it splits on letters and looks int
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from batchrun.embedded.lexicon import BAD, GOOD, HEDGES, NEGATIONS, NEGATIVE, NEUTRAL, POSITIVE, TOPICS
@@ -26,7 +27,7 @@ _SLIP = 25  # one label in so many is another than the words say, as with any an
 
 
 def find_labels(text: str) -> tuple[tuple[str, ...], str]:
-    """The labels offered in `text`, and the text without them; no labels if it doesn't ask to label."""
+    """Find the labels offered in `text`, and the text without them; no labels if it doesn't ask to label."""
     if _ASKS_CHINESE.search(text):
         places = sorted((at, word) for word in _CHINESE_OPINIONS if (at := text.find(word)) >= 0)
         if len(places) > 1:
@@ -41,8 +42,8 @@ def find_labels(text: str) -> tuple[tuple[str, ...], str]:
         if not 2 <= len(labels) <= 20:
             continue
         known = sum(label.lower() in _OPINIONS for label in labels)
-        behind = [found.start() - end for end in asked if end <= found.start() + 1]
-        distance = min(behind, default=10_000)
+        before = bisect_right(asked, found.start() + 1)
+        distance = found.start() - asked[before - 1] if before else 10_000
         if not known and distance > 60:
             continue  # a list in the text that is to be labelled, not a list of labels
         if best is None or (known, -distance) > best[:2]:

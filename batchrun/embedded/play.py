@@ -112,7 +112,7 @@ async def send_cut(send: Send, scope: Scope, receive: Receive, reply: Reply) -> 
 
 
 async def send_error_inside(send: Send, reply: Reply, fault: Fault) -> None:
-    """An error under HTTP 200; in a stream behind half of the answer, with [DONE] behind it as relays do."""
+    """Send an error under HTTP 200; in a stream behind half of the answer, with [DONE] behind it as relays do."""
     error = fault.body if fault.body is not None else wire.error_body(fault.status or 500)
     if not reply.stream:
         return await send_plain(send, 200, wire.encode(error), reply.headers)
@@ -122,7 +122,7 @@ async def send_error_inside(send: Send, reply: Reply, fault: Fault) -> None:
 
 
 async def send_error(send: Send, fault: Fault) -> None:
-    """A scripted status, HTML page or garbage: whatever needs no answer."""
+    """Send a scripted status, HTML page or garbage: whatever needs no answer."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fault.headers.items()]
     if fault.action == "garbage":
         await send_plain(send, fault.status or 200, wire.GARBAGE, headers)

@@ -85,7 +85,7 @@ class Quota:
         return found
 
     def _refusal(self, message: str, kind: str, now: float) -> ApiError:
-        error = ApiError(429, message, type=kind, code="rate_limit_exceeded")
+        error = ApiError(429, message, kind=kind, code="rate_limit_exceeded")
         error.headers = self.headers(now)
         return error
 

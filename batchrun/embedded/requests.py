@@ -28,7 +28,7 @@ _RANGES: tuple[tuple[str, float, float, bool], ...] = (
 
 
 class ChatRequest(msgspec.Struct, frozen=True, gc=False):
-    """What an answer depends on. Texts: `system` all system messages, `user` the last user message, `earlier` the others."""
+    """What an answer depends on. `system`, `user` (the last) and `earlier` (the other users) are texts."""
 
     model: str
     system: str
@@ -45,12 +45,12 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def count_tokens(text: str) -> int:
-    """An estimate that is the same everywhere: one token for four bytes of UTF-8, rounded up."""
+    """Estimate, in a way that is the same everywhere: one token for four bytes of UTF-8, rounded up."""
     return (len(text.encode()) + 3) // 4
 
 
 def parse_request(raw: bytes, models: tuple[str, ...], context_length: int) -> ChatRequest:
-    """The request in `raw`; raises ApiError (400, or 404 for an unknown model)."""
+    """Read the request in `raw`; raises ApiError (400, or 404 for an unknown model)."""
     try:
         body = _decode(raw)
     except msgspec.MsgspecError as error:
@@ -142,7 +142,7 @@ def _read_messages(body: dict[str, Any]) -> tuple[str, str, str, int]:
 
 
 def _read_content(message: dict[str, Any], role: str, where: str) -> tuple[str, int]:
-    """The text of a message, and the tokens of its parts that are no text."""
+    """Give the text of a message, and the tokens of its parts that are no text."""
     content = message.get("content")
     if isinstance(content, str):
         return content, 0

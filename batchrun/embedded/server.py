@@ -25,7 +25,7 @@ _BACKLOG = 8192
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens; ends in good order on SIGINT and SIGTERM, and then returns instead of raising them again."""
+    """Tells when it listens; ends in good order on SIGINT and SIGTERM, and returns then instead of raising."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], *, take_signals: bool) -> None:
         super().__init__(config)
@@ -59,16 +59,15 @@ def run_server(
 ) -> None:
     """Serve until SIGINT or SIGTERM, and return then. OSError if the address can't be had.
 
-    `on_ready` is called with the base URL (`http://HOST:PORT/v1`) once connections are accepted; port 0 is any free one.
-    With `stop_on_stdin_eof` signals are ignored, and the process ends at once when its stdin does: so it lives through the
-    Ctrl-C that its parent drains against, and never longer than its parent.
+    `on_ready` gets the base URL (`http://HOST:PORT/v1`) once connections are accepted; port 0 is any free one.
+    With `stop_on_stdin_eof` signals are ignored, and the process ends at once when its stdin does: so it lives through
+    the Ctrl-C that its parent drains against, and never longer than its parent.
     """
     if stop_on_stdin_eof:
         ignore_signals()
         threading.Thread(target=_exit_with_parent, name="stdin", daemon=True).start()
     _raise_open_files()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=_BACKLOG) as listener:
+    with _listen(host, port) as listener:
         listening = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
@@ -91,6 +90,21 @@ def run_server(
             on_ready(f"http://{shown}:{listening}/v1")
 
         _Server(config, ready, take_signals=not stop_on_stdin_eof).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # The protocol has to be named: asyncio sets TCP_NODELAY only where it is, and without it every answer, being two
+    # writes, waits 40 ms for the client's delayed ACK.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def ignore_signals() -> None:

@@ -20,13 +20,13 @@ class ApiError(Exception):
         status: int,
         message: str,
         *,
-        type: str = "invalid_request_error",
-        param: str | None = None,  # noqa: A002
+        kind: str = "invalid_request_error",
+        param: str | None = None,
         code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = encode({"error": {"message": message, "type": type, "param": param, "code": code}})
+        self.body = encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
         self.headers: list[tuple[bytes, bytes]] = []
 
 
@@ -86,12 +86,12 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     system_fingerprint: str
 
 
-def completion(id: str, created: int, model: str, choices: list[Choice], usage: Usage) -> bytes:  # noqa: A002
+def completion(name: str, created: int, model: str, choices: list[Choice], usage: Usage) -> bytes:
     whole = [
         WholeChoice(index, Message("assistant", choice.text), choice.finish_reason)
         for index, choice in enumerate(choices)
     ]
-    return encode(Completion(id, "chat.completion", created, model, whole, usage, FINGERPRINT))
+    return encode(Completion(name, "chat.completion", created, model, whole, usage, FINGERPRINT))
 
 
 def event(value: Any) -> bytes:
@@ -99,19 +99,19 @@ def event(value: Any) -> bytes:
 
 
 def chunks(
-    id: str,
+    name: str,
     created: int,
     model: str,
     choices: list[Choice],
     pieces: list[list[str]],
-    usage: Usage | None,  # noqa: A002
+    usage: Usage | None,
 ) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Give a stream's events: those before the first token, one for each token, and those behind the last.
 
     With `usage` every chunk carries `usage: null` and one more, without choices, carries the counts.
     """
     frame: dict[str, Any] = {
-        "id": id,
+        "id": name,
         "object": "chat.completion.chunk",
         "created": created,
         "model": model,

@@ -43,7 +43,7 @@ class Prices:
     def __init__(self, own: dict[str, Price], endpoint_url: str) -> None:
         self._own = own
         self._url = endpoint_url
-        self._known: "dict[str, Rate | _Library | None]" = {}
+        self._known: dict[str, Rate | _Library | None] = {}
 
     def cost(self, result: Result) -> Cost | None:
         """The cost of a result's tokens, or None where no price is known or nothing is known to be billed."""
@@ -112,7 +112,9 @@ def priced_cost(priced: Rate | _Library, prompt: int, cached: int, completion: i
 def _own_rate(price: Price) -> Rate:
     cached = price.input if price.cached_input is None else price.cached_input
     # USD per million tokens = 10⁶ pico-dollars per token
-    input_rate, cached_rate, output_rate = (Decimal(repr(value)) * 10**6 for value in (price.input, cached, price.output))
+    input_rate, cached_rate, output_rate = (
+        Decimal(repr(value)) * 10**6 for value in (price.input, cached, price.output)
+    )
     return Rate(input_rate, cached_rate, output_rate, "job")
 
 

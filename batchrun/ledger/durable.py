@@ -20,7 +20,12 @@ def disk_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mends = {28: "free some space", 122: "raise the quota", 30: "it is mounted read-only", 13: "check its permissions"}
+        mends = {
+            28: "free some space",
+            122: "raise the quota",
+            30: "it is mounted read-only",
+            13: "check its permissions",
+        }
         mend = mends.get(error.errno or 0, "check the disk")
         raise LedgerError(f"{path}: {error.strerror or error}; {mend}, then run the same command again") from error
 

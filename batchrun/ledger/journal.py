@@ -69,7 +69,9 @@ class Replay(msgspec.Struct):
     def in_flight(self) -> int:
         """Attempts that were sent and never heard of again: those under way when the writer died."""
         return sum(
-            tally.sent - tally.failed - tally.unconfirmed for key, tally in self.tallies.items() if key not in self.results
+            tally.sent - tally.failed - tally.unconfirmed
+            for key, tally in self.tallies.items()
+            if key not in self.results
         )
 
 

@@ -70,9 +70,9 @@ class Ledger:
                 opened.journal.append(Line(result=result))
             done.append(result)
         for request in requests:
-            result = found.results.get(request.key)
-            if result is not None and result.request_hash == request.hash:
-                done.append(result)
+            earlier = found.results.get(request.key)
+            if earlier is not None and earlier.request_hash == request.hash:
+                done.append(earlier)
                 continue
             drawn = self._pool.draw(request)
             if drawn is not None:

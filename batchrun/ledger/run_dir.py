@@ -27,7 +27,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """run.json. `requests` is the fingerprint of all that shapes a request's body; `input` names the files and their
-    stamps; times are RFC 3339, UTC."""
+    stamps; times are RFC 3339, UTC.
+    """
 
     state: str
     batchrun: str
@@ -82,7 +83,9 @@ class RunDir:
         except OSError:
             holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
-            raise JobError(f"{self.path}: a run is under way there ({holder}); wait for it, or choose another -o") from None
+            raise JobError(
+                f"{self.path}: a run is under way there ({holder}); wait for it, or choose another -o"
+            ) from None
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)

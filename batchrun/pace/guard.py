@@ -29,7 +29,9 @@ class Stopped(Exception):  # noqa: N818 - not an error of the request: it stays 
 class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open."""
 
-    def __init__(self, clock: Clock, on_pause: Callable[[EndpointError], None], probe_after_s: float = PROBE_AFTER_S) -> None:
+    def __init__(
+        self, clock: Clock, on_pause: Callable[[EndpointError], None], probe_after_s: float = PROBE_AFTER_S
+    ) -> None:
         self.fault: EndpointError | None = None
         self.shut = anyio.Event()
         self._clock = clock

@@ -23,10 +23,7 @@ SCHEMA = pa.schema(
         ("model", pa.string()),
         ("variant", pa.string()),
         *((name, pa.int64()) for name in ("requests", "ok", "failed", "attempts", "unconfirmed_attempts")),
-        *(
-            (f"{name}_tokens", pa.int64())
-            for name in ("prompt", "cached", "completion", "reasoning", "total")
-        ),
+        *((f"{name}_tokens", pa.int64()) for name in ("prompt", "cached", "completion", "reasoning", "total")),
         ("input_cost_usd", pa.float64()),
         ("output_cost_usd", pa.float64()),
         ("cost_usd", pa.float64()),
@@ -157,5 +154,3 @@ def _quantile(ordered: list[float], share: float) -> float | None:
         return None
     rank = max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)
     return ordered[min(len(ordered) - 1, rank)]
-
-

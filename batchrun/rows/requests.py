@@ -60,8 +60,10 @@ class RequestBuilder:
             except (TypeError, UnicodeEncodeError, ValueError) as error:
                 raise RowError(f"the request cannot be written as JSON: {error}") from None
             digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
-            for sample in range(self.samples):
-                requests.append(Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream))
+            requests += [
+                Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream)
+                for sample in range(self.samples)
+            ]
         return requests
 
     def _body(self, row: Row, variant: Variant, messages: "_Messages") -> dict[str, Any]:
@@ -137,7 +139,9 @@ class _Messages:
         for message in messages:
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise RowError("every message must be an object with a `role`")
-            cleaned.append({key: _bare(value) for key, value in message.items() if value is not None or key == "content"})
+            cleaned.append(
+                {key: _bare(value) for key, value in message.items() if value is not None or key == "content"}
+            )
         return self._led(cleaned, row)
 
     def _led(self, messages: list[Any], row: Row) -> list[Any]:

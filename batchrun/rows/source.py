@@ -61,7 +61,8 @@ class Source:
 
     def scan(self, fault_of: Callable[[Row], str | None]) -> Inventory:
         """Read everything once. `fault_of` says why a row can't be used, or None; with `on_bad_row = "stop"` the first
-        few such rows become one JobError that names each as file:line."""
+        few such rows become one JobError that names each as file:line.
+        """
         shards: list[ShardInfo] = []
         types = columns.ColumnTypes()
         faults: list[str] = []

@@ -26,7 +26,7 @@ def variants(job: Job) -> tuple[Variant, ...]:
         settings = dict(table)
         name = settings.pop("name", None)
         if not isinstance(name, str) or not name:
-            raise JobError(f"[[variant]] number {number + 1} has no name; give it `name = \"…\"`")
+            raise JobError(f'[[variant]] number {number + 1} has no name; give it `name = "…"`')
         found.append(_variant(name, settings))
     names = [variant.name for variant in found]
     for name in names:

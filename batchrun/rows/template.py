@@ -18,7 +18,9 @@ class TemplateError(Exception):
     """A row that a template can't be filled from; the message says what is missing."""
 
 
-_environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+_environment = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+)
 
 
 def compile_text(text: str, name: str) -> Render:

@@ -38,7 +38,11 @@ def say(text: str, **body: Any) -> str:
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content", "invalid_type"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0].type", "invalid_value"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text", "invalid_type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+            "invalid_type",
+        ),
         ({"temperature": 2.1}, "temperature", "decimal_above_max_value"),
         ({"temperature": "warm"}, "temperature", "invalid_type"),
         ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
@@ -206,10 +210,12 @@ def test_faults_are_read_from_inline_text_json_and_files(tmp_path: Any) -> None:
     assert parse_faults(" ") == ()
 
 
-@pytest.mark.parametrize("text", ["explode", "reset every", "reset every=x", "status", "99", '{"status": 1}', "a.json", 'cut match="'])
+@pytest.mark.parametrize(
+    "text", ["explode", "reset every", "reset every=x", "status", "99", '{"status": 1}', "a.json", 'cut match="']
+)
 def test_a_wrong_fault_script_says_so(text: str) -> None:
     """As ValueError, whatever is wrong with it."""
-    with pytest.raises(ValueError, match="fault|action|status"):
+    with pytest.raises(ValueError, match=r"fault|action|status"):
         parse_faults(text)
 
 
