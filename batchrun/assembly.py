@@ -21,7 +21,7 @@ import msgspec
 import batchrun
 from batchrun.chat.address import completions_url
 from batchrun.chat.client import BYTES_PER_TOKEN, Client
-from batchrun.chat.transport import open_transport
+from batchrun.chat.transport import open_transport, proxy_for
 from batchrun.clock import SystemClock
 from batchrun.embedded import embedded_endpoint
 from batchrun.engines import local
@@ -164,6 +164,8 @@ class Assembly:
         ledger = self._ledger(pool, inventory)
         try:
             with self._live_url() as url:
+                if transport is None and (proxy := proxy_for(url)) is not None:
+                    self._note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
                 async with _opened(transport, url) as wire:
                     message, code = await self._pass(url, wire, ledger, inventory, counter, grace_s, signals)
         finally:

@@ -138,7 +138,7 @@ def classify(
     status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None
 ) -> EndpointError:
     """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
-    kind = _by_body(error) if error is not None else None
+    kind = _by_body(error, status) if error is not None else None
     if kind is None:
         code = int(error.code) if error is not None and error.code.isdigit() and len(error.code) == 3 else status
         kind = _by_status(code if code >= 400 else status, retry_after_s)
@@ -149,7 +149,7 @@ def classify(
     return EndpointError(kind, shown, status=status, retry_after_s=retry_after_s, body=body)
 
 
-def _by_body(error: ErrorBody) -> Kind | None:
+def _by_body(error: ErrorBody, status: int) -> Kind | None:
     for word in (error.code, error.type):
         kind = _CODES.get(word.lower())
         if kind is not None:
@@ -158,7 +158,8 @@ def _by_body(error: ErrorBody) -> Kind | None:
     for pattern, kind in _PHRASES:
         if pattern.search(text):
             return kind
-    if error.type.lower() == "invalid_request_error" and not error.code.isdigit():
+    # OpenAI gives this type to wrong keys and unknown paths too: there the status says more
+    if error.type.lower() == "invalid_request_error" and not error.code.isdigit() and status not in _STATUSES:
         return Kind.BAD_REQUEST
     return None
 

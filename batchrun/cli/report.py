@@ -14,4 +14,6 @@ def command(
     output: Annotated[str | None, typer.Option("-o", help="The HTML file.")] = None,
 ) -> None:
     """Write one self-contained HTML page (not yet supported)."""
-    raise JobError(f"report {run_dir} {output or ''}: understood but not yet supported; batchrun summary shows the bill")
+    raise JobError(
+        f"report {run_dir} {output or ''}: understood but not yet supported; batchrun summary shows the bill"
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.ledger.durable import FILE_MODE, make_dir, sync_dir, write_whole
+from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir, sync_dir, write_whole
 
 _STATE = ".state"
 
@@ -75,9 +75,14 @@ class RunDir:
             make_dir(self.path)
             make_dir(self.state)
             make_dir(self.parts)
-            handle = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        except (OSError, LedgerError) as error:
-            raise JobError(f"the output cannot be written: {error}; give another with -o") from None
+            with disk_faults(self.state):
+                handle = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        except LedgerError as error:
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else str(error)
+            raise JobError(
+                f"{self.path}: the output cannot be written there: {reason}; give another place with -o"
+            ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

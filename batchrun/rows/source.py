@@ -20,7 +20,6 @@ from batchrun.rows.files import InputFile, find
 
 SHARD_BYTES = 32 << 20
 _PARQUET_BATCH = 256
-_MOST_FAULTS = 5
 
 
 class Inventory(msgspec.Struct, frozen=True):
@@ -65,7 +64,7 @@ class Source:
         """
         shards: list[ShardInfo] = []
         types = columns.ColumnTypes()
-        faults: list[str] = []
+        first_fault = ""
         bad = 0
         for info, pieces, _table in self._cut(0, 0, 1, 0):
             shards.append(info)
@@ -73,14 +72,13 @@ class Source:
                 fault = row.error or fault_of(row)
                 if fault is not None:
                     bad += 1
-                    if len(faults) < _MOST_FAULTS:
-                        faults.append(f"{row.where}: {fault}")
+                    first_fault = first_fault or f"{row.where}: {fault}"
             if not self._parquet:
                 types.see([piece.data for piece in pieces])
         if bad and self._settings.on_bad_row == "stop":
-            more = f"\n… and {bad - len(faults)} more" if bad > len(faults) else ""
+            more = f" ({bad - 1} more rows have a fault)" if bad > 1 else ""
             mend = 'mend the row, or record such rows as failed: [input] on_bad_row = "fail"'
-            raise JobError("\n".join(faults) + f"{more}\n{mend}")
+            raise JobError(f"{first_fault}{more}\n{mend}")
         schema = self._parquet_schema() if self._parquet else types.schema()
         encoded = base64.b64encode(schema.serialize().to_pybytes()).decode()
         return Inventory(self.files, sum(info.rows for info in shards), tuple(shards), encoded, bad)
