@@ -33,6 +33,8 @@ def parse_json(body: bytes) -> Any:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     try:
         value = json.loads(body.decode("utf-8", "replace"), strict=False)
         # what can't be written as UTF-8 JSON can't be stored either: replaced here, once, for every later reader

@@ -140,7 +140,7 @@ def classify(
     """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
     kind = _by_body(error, status) if error is not None else None
     if kind is None:
-        code = int(error.code) if error is not None and error.code.isdigit() and len(error.code) == 3 else status
+        code = int(error.code) if error is not None and re.fullmatch(r"[0-9]{3}", error.code) else status
         kind = _by_status(code if code >= 400 else status, retry_after_s)
     message = (error.message or error.code or error.type) if error is not None else (body or "").strip()[:300]
     if error is not None and error.code and error.code not in message:

@@ -100,7 +100,7 @@ class Decoder:
         found = _BREAK.split(self._rest + block)
         self._after_cr = block.endswith(b"\r")
         self._rest = found.pop()
-        if len(self._rest) > LINE_CAP:
+        if len(self._rest) > LINE_CAP or max(map(len, found), default=0) > LINE_CAP:
             raise EndpointError(Kind.MALFORMED, f"a line of the stream is over {LINE_CAP >> 20} MiB", unconfirmed=True)
         content = False
         for line in found:

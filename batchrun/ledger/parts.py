@@ -3,6 +3,7 @@
 The owner of pyarrow on the way out. Results come judged: what a result costs is asked of a function.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.durable import disk_faults, replacing
+from batchrun.ledger.durable import replacing
 from batchrun.records import Result
 
 RESULT_SCHEMA = pa.schema(
@@ -101,7 +102,9 @@ def merge(parts: Sequence[Path], target: Path, empty: Any, raw: bool) -> None:
             schema = pa.schema([*(field.remove_metadata() for field in fields), *result_schema(raw)])
             pq.write_table(schema.empty_table(), temporary, compression="zstd")
             return
-        with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as writer:
+        with _readable(parts[0]):
+            schema = pq.read_schema(parts[0])
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for part in parts:
                 table = _read(part)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
@@ -109,7 +112,7 @@ def merge(parts: Sequence[Path], target: Path, empty: Any, raw: bool) -> None:
 
 def split(merged: Path, names: Sequence[Path]) -> None:
     """Undo `merge`: each row group as a part of its own."""
-    with disk_faults(merged), pq.ParquetFile(merged) as opened:
+    with _readable(merged), pq.ParquetFile(merged) as opened:
         for group, path in enumerate(names):
             with replacing(path) as temporary:
                 table = opened.read_row_group(group)
@@ -125,7 +128,7 @@ def read_table(files: Sequence[Path]) -> Any:
 def read_results(path: Path, raw: bool = True) -> Iterator[Result]:
     """The results in a part or a merged file, without their input columns, a row group at a time."""
     names = [name for name in result_schema(raw).names if name not in _JUDGED]
-    with disk_faults(path), pq.ParquetFile(path) as opened:
+    with _readable(path), pq.ParquetFile(path) as opened:
         present = [name for name in names if name in opened.schema_arrow.names]
         for batch in opened.iter_batches(1024, columns=present):
             columns = {name: _values(batch.column(name)) for name in present}
@@ -141,19 +144,25 @@ def _values(column: Any) -> list[Any]:
 
 
 def _read(part: Path) -> Any:
-    try:
+    with _readable(part):
         return pq.read_table(part, use_threads=False)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Damage to a sealed file is a LedgerError that names it and the way on."""
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise LedgerError(
-            f"{part}: this sealed part cannot be read: {error}. Set it aside, under another name, and run the same command again"
+            f"{path}: this sealed file cannot be read: {error}. Set it aside, under another name, and run the same "
+            "command again: what it holds is asked anew"
         ) from error
 
 
 def count_results(path: Path) -> tuple[int, int]:
     """(ok, failed) of a part, reading one column."""
-    try:
+    with _readable(path):
         column = pq.read_table(path, columns=["status"], use_threads=False)["status"].to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise LedgerError(f"{path}: cannot be read: {error}") from error
     ok = column.count("ok")
     return ok, len(column) - ok

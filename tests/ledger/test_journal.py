@@ -1,0 +1,105 @@
+"""The journal: what is written is read back, torn tails are dropped, damage is loud."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from batchrun.errors import LedgerError
+from batchrun.ledger.journal import Journal, Line, Tally, opened_line, replay, sealed_line
+from batchrun.records import Result
+
+
+def result(row: int, text: str = "fine") -> Result:
+    return Result(row, f"r{row}", "default", 0, f"h{row}", "ok", completion=text)
+
+
+def filled(path: Path, rows: int = 3) -> bytes:
+    journal = Journal(path, "digest")
+    for row in range(rows):
+        journal.append(Line(sent=(row, "default", 0)))
+        journal.append(Line(result=result(row, f"answer {row} “quoted”\n")))
+    journal.sync()
+    journal.close()
+    return path.read_bytes()
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    """Header, attempts and results come back as they were."""
+    path = tmp_path / "j"
+    filled(path)
+    found = replay(path)
+    assert found.shard == "digest"
+    assert found.results == {(row, "default", 0): result(row, f"answer {row} “quoted”\n") for row in range(3)}
+    assert found.tallies[(0, "default", 0)] == Tally(sent=1)
+    assert not found.torn
+    assert found.in_flight() == 0
+
+
+def test_every_line_is_json(tmp_path: Path) -> None:
+    """A journal is text that jq reads, one object a line."""
+    for line in filled(tmp_path / "j").decode().splitlines():
+        assert "crc" in json.loads(line)
+
+
+def test_a_journal_cut_at_any_byte_keeps_every_whole_record(tmp_path: Path) -> None:
+    """A torn tail is dropped with a note; no record before it is lost, none is invented."""
+    path = tmp_path / "j"
+    data = filled(path)
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        found = replay(path)
+        whole = data[:cut].rpartition(b"\n")[0]
+        assert len(found.results) == whole.count(b'{"result"')
+        assert found.torn == (not data[:cut].endswith(b"\n") and cut > 0)
+        assert found.whole_bytes == (len(whole) + 1 if whole else 0)
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    """Never a wrong answer: a damaged record is an error that names file and line, or a torn tail at the very end."""
+    path = tmp_path / "j"
+    data = filled(path, rows=2)
+    honest = replay(path).results
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        try:
+            found = replay(path)
+        except LedgerError as error:
+            assert str(path) in str(error)
+            continue
+        assert found.torn
+        assert all(honest[key] == value for key, value in found.results.items())
+
+
+def test_a_reopened_journal_goes_on_behind_the_torn_tail(tmp_path: Path) -> None:
+    """The unfinished record is cut off, and what follows is readable."""
+    path = tmp_path / "j"
+    data = filled(path)
+    path.write_bytes(data[:-7])
+    found = replay(path)
+    journal = Journal(path, "digest", found.whole_bytes)
+    journal.append(Line(result=result(9)))
+    journal.close()
+    assert set(replay(path).results) == {(0, "default", 0), (1, "default", 0), (9, "default", 0)}
+
+
+def test_an_attempt_without_an_end_was_in_flight(tmp_path: Path) -> None:
+    """Sent, and neither answered nor lost: it was under way when the writer died."""
+    path = tmp_path / "j"
+    journal = Journal(path, "digest")
+    for row in range(4):
+        journal.append(Line(sent=(row, "default", 0)))
+    journal.append(Line(result=result(0)))
+    journal.append(Line(lost=(1, "default", 0, 1)))
+    journal.append(Line(lost=(2, "default", 0, 0)))
+    journal.close()
+    found = replay(path)
+    assert found.in_flight() == 1
+    assert found.tallies[(1, "default", 0)] == Tally(sent=1, unconfirmed=1)
+    assert found.tallies[(2, "default", 0)] == Tally(sent=1, failed=1)
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"result":1}', b'{"a":1,"crc":"00000000"}', sealed_line(Line())[:-1] + b"x"])
+def test_a_line_without_its_checksum_is_no_record(line: bytes) -> None:
+    """Only a line whose checksum fits is believed."""
+    assert opened_line(line) is None

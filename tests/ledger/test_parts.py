@@ -1,0 +1,88 @@
+"""Parts: sealed shards, their merge and its undoing."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchrun.errors import LedgerError
+from batchrun.ledger import parts
+from batchrun.records import Result
+
+
+def results(first: int, count: int, samples: int = 1) -> list[Result]:
+    return [
+        Result(row, f"r{row}", "default", sample, f"h{row}", "ok", completion="x", created=1, started_at=10**15 + row)
+        for row in range(first, first + count)
+        for sample in range(samples)
+    ]
+
+
+def part(folder: Path, number: int, inputs: pa.Table, found: list[Result], per_row: int = 1) -> Path:
+    path = folder / f"part-{number:05d}.parquet"
+    parts.write_part(path, inputs, per_row, found, lambda _result: 0.5, False)
+    return path
+
+
+def test_colliding_input_columns_get_a_prefix() -> None:
+    """An input column never hides a result's, nor one with the prefix already."""
+    assert parts.input_names(["id", "text", "status", "input_id"]) == [
+        "input_input_id",
+        "text",
+        "input_status",
+        "input_id",
+    ]
+
+
+def test_a_part_holds_inputs_then_results(tmp_path: Path) -> None:
+    """Input columns come first and are repeated for each sample of a row."""
+    path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2, samples=2), per_row=2)
+    table = pq.read_table(path)
+    assert table.column_names == ["text", *parts.RESULT_SCHEMA.names]
+    assert table["text"].to_pylist() == ["a", "a", "b", "b"]
+    assert table["sample"].to_pylist() == [0, 1, 0, 1]
+    assert table.schema.field("started_at").type == pa.timestamp("us", tz="UTC")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_shard_with_a_result_missing_is_not_sealed(tmp_path: Path) -> None:
+    """Exactly one result for every request, or no part."""
+    with pytest.raises(LedgerError, match="1 results for 2 requests"):
+        part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_merge_and_split_are_each_others_undoing(tmp_path: Path) -> None:
+    """One row group a part, and each part comes back as it was."""
+    tables = [pa.table({"text": ["a", "b"]}), pa.table({"text": ["c"]})]
+    paths = [part(tmp_path, 0, tables[0], results(0, 2)), part(tmp_path, 1, tables[1], results(2, 1))]
+    before = [pq.read_table(path) for path in paths]
+    merged = tmp_path / "results.parquet"
+    parts.merge(paths, merged, tables[0].schema, False)
+    assert pq.ParquetFile(merged).num_row_groups == 2
+    for path in paths:
+        path.unlink()
+    parts.split(merged, paths)
+    assert [pq.read_table(path) for path in paths] == before
+
+
+def test_results_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """A part is a faithful copy of the journal's results."""
+    path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
+    assert list(parts.read_results(path)) == results(0, 2)
+
+
+def test_a_run_of_no_rows_has_all_columns(tmp_path: Path) -> None:
+    """An empty input still gives results.parquet, with its schema."""
+    target = tmp_path / "results.parquet"
+    parts.merge([], target, pa.schema([("id", pa.string())]), False)
+    assert pq.read_table(target).column_names == ["input_id", *parts.RESULT_SCHEMA.names]
+
+
+def test_a_broken_part_is_named_with_the_way_on(tmp_path: Path) -> None:
+    """Damage to a sealed part is loud."""
+    path = part(tmp_path, 0, pa.table({"text": ["a"]}), results(0, 1))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LedgerError, match=r"part-00000\.parquet.*Set it aside"):
+        parts.merge([path], tmp_path / "results.parquet", pa.schema([("text", pa.string())]), False)
