@@ -89,7 +89,8 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One job. The field names are the TOML tables of contract.md §5."""
+    """One job. The field names are the TOML tables of contract.md §5; from Python a table may be given as a dict:
+    `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`."""
 
     input: Input = Input()
     prompt: Prompt = Prompt()
@@ -106,6 +107,18 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score: list[Score] = []
     output: Output = Output()
     reuse: list[str] = []
+
+    def __post_init__(self) -> None:
+        tables = ("input", "prompt", "endpoint", "limits", "retry", "timeouts", "parse", "output")
+        given = {name: getattr(self, name) for name in tables if isinstance(getattr(self, name), dict)}
+        if any(isinstance(price, dict) for price in self.prices.values()):
+            given["prices"] = self.prices
+        if any(isinstance(score, dict) for score in self.score):
+            given["score"] = self.score
+        if given:
+            built = from_table(given)
+            for name in given:
+                msgspec.structs.force_setattr(self, name, getattr(built, name))
 
 
 def load(path: str) -> Job:

@@ -142,14 +142,19 @@ class Decoder:
             if value is not None and value != "":
                 envelope[key] = value
         content = False
-        for choice in chunk.get("choices") or ():
+        for choice in _listed(chunk.get("choices")):
             if isinstance(choice, dict):
-                index = choice.get("index") or 0
+                index = choice.get("index")
+                index = index if isinstance(index, int) else 0
                 folded = self._choices.get(index)
                 if folded is None:
                     folded = self._choices[index] = _Choice()
                 content = folded.take(choice) or content
         return content
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 class _Choice:
@@ -171,7 +176,7 @@ class _Choice:
                 if isinstance(value, str):
                     self._texts.setdefault(key, []).append(value)
                     content = content or bool(value)
-            for call in delta.get("tool_calls") or ():
+            for call in _listed(delta.get("tool_calls")):
                 if isinstance(call, dict):
                     self._tool(call)
                     content = True
@@ -187,8 +192,9 @@ class _Choice:
             if key == "function" and isinstance(value, dict):
                 function = known.setdefault("function", {})
                 for name, part in value.items():
-                    grows = name == "arguments" and isinstance(part, str)
-                    function[name] = function.get(name, "") + part if grows else part or function.get(name)
+                    past = function.get(name)
+                    grows = name == "arguments" and isinstance(part, str) and isinstance(past, str)
+                    function[name] = past + part if grows else part or past
             elif key != "index" and value is not None:
                 known[key] = value
 

@@ -130,7 +130,8 @@ def _library(model: str, url: str) -> Rate | _Library | None:
         except (LookupError, ValueError):
             continue
         source = f"genai-prices {genai_prices.__version__}: {provider.id}/{info.id}"
-        rates = (price.input_mtok, price.cache_read_mtok or price.input_mtok, price.output_mtok)
+        cached = price.input_mtok if price.cache_read_mtok is None else price.cache_read_mtok
+        rates = (price.input_mtok, cached, price.output_mtok)
         if not all(isinstance(rate, Decimal) for rate in rates):
             return _Library(info, provider, source)
         input_rate, cached_rate, output_rate = (rate * 10**6 for rate in rates if isinstance(rate, Decimal))

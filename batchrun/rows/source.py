@@ -101,7 +101,9 @@ class Source:
             where = f"{self.files[piece.file].name}:{piece.line}"
             error = piece.error
             data = piece.data
-            found = data.get(named) if named else data.get("custom_id", data.get("id"))
+            found = data.get(named or "custom_id")
+            if found is None and not named:
+                found = data.get("id")
             if named and found is None and error is None:
                 error = f"no column `{named}` for the id ([input] id); columns: {', '.join(data) or 'none'}"
             yield Row(number, str(number) if found is None else str(found), data, where, error)
