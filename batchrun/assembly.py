@@ -266,7 +266,7 @@ class Assembly:
         guard = Guard(clock, watcher.pause)
 
         def stack(announced: Complete) -> Complete:
-            return retrying(guard.wrap(limits.wrap(announced)), job.retry, clock, watcher.retry)
+            return retrying(guard.wrap(limits.wrap(guard.admit(announced))), job.retry, clock, watcher.retry)
 
         runner = Runner(
             read=self._source.read,

@@ -26,6 +26,10 @@ class Stopped(Exception):  # noqa: N818 - not an error of the request: it stays 
     """The gate is shut for good; the request was not answered and stays to be done."""
 
 
+class _Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gate and is made later
+    """The gate closed while an attempt waited for its place; nothing was sent."""
+
+
 class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open."""
 
@@ -40,6 +44,7 @@ class Guard:
         self._open = anyio.Event()
         self._open.set()
         self._connect_faults = 0
+        self._probe_request: Request | None = None
 
     def wrap(self, inner: Complete) -> Complete:
         async def complete(request: Request) -> Answer:
@@ -50,6 +55,8 @@ class Guard:
                     raise Stopped
                 try:
                     answer = await inner(request)
+                except _Closed:
+                    continue
                 except EndpointError as error:
                     if not self._shuts(error):
                         raise
@@ -58,6 +65,16 @@ class Guard:
                     continue
                 self._connect_faults = 0
                 return answer
+
+        return complete
+
+    def admit(self, inner: Complete) -> Complete:
+        """The gate's other side, next to the wire: what waited for its place while the gate closed is sent back."""
+
+        async def complete(request: Request) -> Answer:
+            if not self._open.is_set() and request is not self._probe_request:
+                raise _Closed
+            return await inner(request)
 
         return complete
 
@@ -77,6 +94,7 @@ class Guard:
 
     async def _probe(self, inner: Complete, request: Request, error: EndpointError) -> Answer:
         self._open = anyio.Event()
+        self._probe_request = request
         self._on_pause(error)
         try:
             await self._clock.sleep(self._probe_after_s)
@@ -92,4 +110,5 @@ class Guard:
             self._connect_faults = 0
             return answer
         finally:
+            self._probe_request = None
             self._open.set()

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 _JSON = {b"batchrun": b"json"}
 _INT64 = range(-(2**63), 2**63)
+_EXACT = range(-(2**53), 2**53 + 1)
 _WIDEST_STRUCT = 64
 _encode = msgspec.json.encode
 
@@ -19,11 +20,15 @@ class ColumnTypes:
 
     def __init__(self) -> None:
         self._types: dict[str, pa.DataType | None] = {}
+        self._wide: set[str] = set()  # columns with an int that no double holds exactly
 
     def see(self, records: list[dict[str, Any]]) -> None:
         names = dict.fromkeys(name for record in records for name in record)
         for name in names:
-            seen = _type([record.get(name) for record in records])
+            values = [record.get(name) for record in records]
+            seen = _type(values)
+            if seen == pa.int64() and any(value is not None and value not in _EXACT for value in values):
+                self._wide.add(name)
             if name not in self._types:
                 self._types[name] = seen
             else:
@@ -32,7 +37,8 @@ class ColumnTypes:
     def schema(self) -> pa.Schema:
         fields = []
         for name, kind in self._types.items():
-            if kind is None or not _storable(kind):
+            bent = name in self._wide and kind == pa.float64()
+            if kind is None or bent or not _storable(kind):
                 fields.append(pa.field(name, pa.string(), metadata=_JSON))
             else:
                 fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
@@ -60,11 +66,15 @@ def _type(values: list[Any]) -> pa.DataType | None:
     if kinds == {bool}:
         return pa.bool_()
     if kinds <= {int, float}:
-        if any(type(value) is int and value not in _INT64 for value in values):
+        room = _EXACT if float in kinds else _INT64
+        if any(type(value) is int and value not in room for value in values):
             return None
         return pa.float64() if float in kinds else pa.int64()
+    if len(kinds) > 1:
+        return None
     try:
-        return pa.infer_type(values)
+        # arrow infers a type from some of the values; only building the column shows that all of them fit
+        return pa.array(values, pa.infer_type(values)).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return None
 

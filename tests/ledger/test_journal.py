@@ -99,7 +99,9 @@ def test_an_attempt_without_an_end_was_in_flight(tmp_path: Path) -> None:
     assert found.tallies[(2, "default", 0)] == Tally(sent=1, failed=1)
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b'{"result":1}', b'{"a":1,"crc":"00000000"}', sealed_line(Line())[:-1] + b"x"])
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b'{"result":1}', b'{"a":1,"crc":"00000000"}', sealed_line(Line())[:-1] + b"x"]
+)
 def test_a_line_without_its_checksum_is_no_record(line: bytes) -> None:
     """Only a line whose checksum fits is believed."""
     assert opened_line(line) is None

@@ -1,0 +1,159 @@
+"""One attempt over the wire, with a transport made by hand (endpoint.md §1, §5–§6)."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import httpx
+import pytest
+
+from batchrun.chat.client import Client
+from batchrun.clock import SystemClock
+from batchrun.errors import EndpointError, Kind
+from batchrun.job import Timeouts
+from batchrun.records import Request
+
+URL = "https://host.example/v1/chat/completions"
+KEY = "sk-very-secret"
+PLAIN = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
+CHUNK = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+STREAM = CHUNK + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+class Body(httpx.AsyncByteStream):
+    """Blocks as given; then it ends, or hangs, or sends comments for ever."""
+
+    def __init__(self, *blocks: bytes, then: bytes | None = None) -> None:
+        self.blocks, self.then, self.closed = blocks, then, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self.blocks:
+            yield block
+        while self.then is not None:
+            await anyio.sleep(0.005)
+            yield self.then
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Transport(httpx.AsyncBaseTransport):
+    def __init__(self, answer: Callable[[], httpx.Response]) -> None:
+        self.answer = answer
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self.answer()
+
+
+def response(status: int, *blocks: bytes, then: bytes | None = None, **headers: str) -> httpx.Response:
+    return httpx.Response(status, stream=Body(*blocks, then=then), headers=headers)
+
+
+def client(transport: Transport, timeouts: Timeouts | None = None, **more: str) -> Client:
+    return Client(URL, transport, timeouts=timeouts or Timeouts(), clock=SystemClock(), key=KEY, headers=more)
+
+
+def asked(stream: bool = False) -> Request:
+    return Request(0, "0", "default", 0, b'{"model":"m"}', "h", "m", stream)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("sent", [PLAIN, STREAM])
+async def test_the_body_is_believed(stream: bool, sent: bytes) -> None:
+    """Plain and streamed bodies are both read, whichever was asked for."""
+    answer = await client(Transport(lambda: response(200, sent))).complete(asked(stream))
+    assert (answer.completion, answer.finish_reason, answer.usage.source) == ("hi", "stop", "estimated")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+async def test_request_as_sent(stream: bool) -> None:
+    """The request has the page's headers, extra headers, and asks for a stream only where wanted."""
+    transport = Transport(lambda: response(200, PLAIN))
+    await client(transport, **{"X-Title": "t"}).complete(asked(stream))
+    request = transport.requests[0]
+    assert (request.method, str(request.url)) == ("POST", URL)
+    wanted = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", "X-Title": "t"}
+    assert {name: request.headers[name] for name in wanted} == wanted
+    extra = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    assert json.loads(request.content) == {"model": "m", **extra}
+
+
+@pytest.mark.anyio
+async def test_key_is_redacted() -> None:
+    """A key that the endpoint echoes is in no part of the error."""
+    sent = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(401, sent))).complete(asked())
+    error = caught.value
+    assert error.kind is Kind.CREDENTIALS
+    assert KEY not in f"{error.message}{error.body}{error}{error.args}"
+
+
+@pytest.mark.anyio
+async def test_redirect_is_not_followed() -> None:
+    """A redirect is an error that names its target; nothing is sent there."""
+    transport = Transport(lambda: response(307, location="https://elsewhere.example/v1"))
+    with pytest.raises(EndpointError, match=r"https://elsewhere\.example/v1") as caught:
+        await client(transport).complete(asked())
+    assert caught.value.kind is Kind.NOT_FOUND
+    assert len(transport.requests) == 1
+
+
+TIMEOUTS = {
+    "first_token": (Timeouts(first_token=0.03), (), b": ping\n\n"),
+    "between_tokens": (Timeouts(between_tokens=0.03), (CHUNK,), b": ping\n\n"),
+    "total": (Timeouts(total=0.05), (CHUNK,), CHUNK),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", TIMEOUTS)
+async def test_timeout(name: str) -> None:
+    """Each timeout ends the attempt, unconfirmed, closes its body and says which; comments keep none alive."""
+    timeouts, blocks, then = TIMEOUTS[name]
+    made = response(200, *blocks, then=then)
+    with pytest.raises(EndpointError, match=name) as caught:
+        await client(Transport(lambda: made), timeouts).complete(asked(stream=True))
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.TIMEOUT, True)
+    assert isinstance(made.stream, Body)
+    assert made.stream.closed
+
+
+@pytest.mark.anyio
+async def test_a_connection_held_open_after_done() -> None:
+    """[DONE] ends the answer, though the connection stays open."""
+    answer = await client(Transport(lambda: response(200, STREAM, then=b": x\n\n"))).complete(asked(stream=True))
+    assert answer.completion == "hi"
+
+
+@pytest.mark.anyio
+async def test_stated_wait_is_carried() -> None:
+    """A 429 carries the wait that its headers state."""
+    made = response(429, **{"retry-after": "3"})
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: made)).complete(asked())
+    assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 3.0)
+
+
+TRANSPORT_FAULTS = [
+    (httpx.ConnectError("refused"), Kind.CONNECT, False),
+    (httpx.ReadError("reset"), Kind.DISCONNECTED, True),
+    (httpx.ReadTimeout("slow"), Kind.TIMEOUT, True),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("raised", "kind", "unconfirmed"), TRANSPORT_FAULTS, ids=str)
+async def test_transport_fault(raised: Exception, kind: Kind, unconfirmed: bool) -> None:
+    """A transport's exception is an EndpointError that says whether the request was sent."""
+
+    def fail() -> httpx.Response:
+        raise raised
+
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(fail)).complete(asked())
+    assert (caught.value.kind, caught.value.unconfirmed) == (kind, unconfirmed)

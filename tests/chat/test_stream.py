@@ -1,0 +1,283 @@
+"""Streams as they really come: one answer, whatever the shape and the cut of the bytes (endpoint.md §2)."""
+
+import itertools
+import json
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.chat import stream
+from batchrun.chat.stream import Decoder
+from batchrun.errors import EndpointError, Kind
+from batchrun.records import Answer
+
+TEXT = "你好, wörld 🙂"
+
+
+def event(delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any) -> str:
+    choice = {"index": index, "delta": {} if delta is None else delta, "finish_reason": finish}
+    return data({"object": "chat.completion.chunk", "choices": [choice], **more})
+
+
+def data(value: Any) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def plain(**more: Any) -> str:
+    choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+    return json.dumps({"id": "r", "choices": [choice], **more}, ensure_ascii=False)
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+HEAD = event({"role": "assistant", "content": "你好, "}, id="r", model="m", created=5, system_fingerprint="fp")
+TAIL = event({"content": "wörld 🙂"}) + event({}, "stop")
+USED = data({"choices": [], "usage": USAGE})
+DONE = "data: [DONE]\n\n"
+STREAM = HEAD + TAIL + USED + DONE
+
+WHOLE: dict[str, str] = {
+    "LF": STREAM,
+    "CRLF": STREAM.replace("\n", "\r\n"),
+    "lone CR": STREAM.replace("\n", "\r"),
+    "byte order mark": "\ufeff" + STREAM,
+    "data without a space": STREAM.replace("data: ", "data:"),
+    "several data lines in one event": HEAD.replace(', "choices"', ',\ndata: "choices"') + TAIL + DONE,
+    "event, id and retry fields": "".join(f"event: chunk\nid: 7\nretry: 10\n{part}" for part in (HEAD, TAIL, DONE)),
+    "keep-alive comments": f": OPENROUTER PROCESSING\n\n{HEAD}: ping\n\n: keep-alive\n\n{TAIL}:\n\n{DONE}",
+    "blank lines before the stream": "\n\n\n" + STREAM,
+    "no [DONE]": HEAD + TAIL + USED,
+    "no blank line at the end": (HEAD + TAIL).rstrip("\n"),
+    "a line break at the end": (HEAD + TAIL).rstrip("\n") + "\r",
+    "events behind [DONE]": STREAM + event({"content": "lost"}),
+    "role on every chunk": HEAD + TAIL.replace('"content"', '"role": "assistant", "content"') + DONE,
+    "empty finish reason until the last": (HEAD + TAIL).replace('"finish_reason": null', '"finish_reason": ""') + DONE,
+    "content null": event({"role": "assistant", "content": None}) + HEAD + TAIL,
+    "empty choices": data({"choices": []}) + HEAD + data({"choices": None}) + TAIL,
+    "delta null": HEAD + data({"choices": [{"index": 0, "delta": None}]}) + TAIL,
+    "message in the place of delta": (HEAD + TAIL).replace('"delta"', '"message"'),
+    "choice without an index": (HEAD + TAIL).replace('"index": 0, ', ""),
+    "empty data": "data:\n\ndata: \n\n" + STREAM,
+    "plain JSON": plain(),
+    "blank lines before plain JSON": "\n \r\n\n" + plain(),
+    "plain JSON after a byte order mark": "\ufeff" + plain(),
+    "plain JSON with [DONE] behind it": plain() + "\n\ndata: [DONE]\n\n",
+    "pretty plain JSON": json.dumps(json.loads(plain()), indent=2),
+}
+
+
+def fed(body: bytes, cuts: list[int] | None = None) -> Answer:
+    decoder = Decoder()
+    edges = [0, *sorted(cuts or []), len(body)]
+    for start, end in itertools.pairwise(edges):
+        decoder.feed(body[start:end])
+        if decoder.done:
+            break
+    return decoder.finish()
+
+
+@pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE)
+def test_whole_answer(text: str) -> None:
+    """Every shape of a whole answer gives the same text and finish reason, at once or byte by byte."""
+    body = text.encode()
+    answer = fed(body)
+    assert (answer.completion, answer.finish_reason) == (TEXT, "stop")
+    assert fed(body, list(range(len(body)))) == answer
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.lists(st.integers(0, 2000), max_size=12))
+def test_any_cut_gives_the_same_answer(name: str, cuts: list[int]) -> None:
+    """Where the network cuts the bytes never changes the answer."""
+    body = WHOLE[name].encode()
+    assert fed(body, [cut % (len(body) + 1) for cut in cuts]) == fed(body)
+
+
+def test_envelope_is_read() -> None:
+    """Identity and usage are taken from wherever in the stream they stand."""
+    answer = fed(STREAM.encode())
+    assert (answer.response_id, answer.model, answer.created, answer.system_fingerprint) == ("r", "m", 5, "fp")
+    assert (answer.usage.prompt, answer.usage.completion, answer.usage.total) == (3, 4, 7)
+    assert answer.usage.source == "reported"
+
+
+USAGES: dict[str, tuple[str, tuple[int, int, str]]] = {
+    "null at the end": (data({"usage": USAGE}) + event({}, "stop", usage=None), (3, 4, "reported")),
+    "cumulative": (
+        event({"content": "a"}, usage={**USAGE, "completion_tokens": 1}) + event({}, "stop", usage=USAGE),
+        (3, 4, "reported"),
+    ),
+    "as text": (event({}, "stop", usage={"prompt_tokens": "3", "completion_tokens": "4"}), (3, 4, "reported")),
+    "missing": (event({}, "stop"), (0, 0, "missing")),
+    "an empty object": (event({}, "stop", usage={}), (0, 0, "missing")),
+    "nonsense": (event({}, "stop", usage={"prompt_tokens": "many", "completion_tokens": -1}), (0, 0, "missing")),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), USAGES.values(), ids=USAGES)
+def test_usage(text: str, expected: tuple[int, int, str]) -> None:
+    """The last usage that is not null counts; it is never added up; where there is none it is marked."""
+    usage = fed((HEAD + text).encode()).usage
+    assert (usage.prompt, usage.completion, usage.source) == expected
+
+
+def test_reasoning_and_refusal() -> None:
+    """Reasoning under either name and a refusal are folded apart from the content."""
+    for key in ("reasoning", "reasoning_content"):
+        answer = fed((event({key: "a"}) + event({key: "b", "refusal": "no"}) + event({}, "stop")).encode())
+        assert (answer.reasoning, answer.refusal, answer.completion) == ("ab", "no", None)
+
+
+def test_tool_calls_are_joined_by_index() -> None:
+    """Pieces of tool calls are joined by their index, arguments growing, the rest kept."""
+    pieces = [
+        {"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x"'}},
+        {"index": 0, "function": {"arguments": ": 1}"}},
+        {"index": 1, "function": {"arguments": "{}", "name": None}},
+    ]
+    text = "".join(event({"tool_calls": [piece]}) for piece in pieces) + event({}, "tool_calls")
+    answer = fed(text.encode())
+    assert json.loads(answer.tool_calls or "") == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
+    assert answer.finish_reason == "tool_calls"
+
+
+def test_several_choices_by_index() -> None:
+    """Choices that come interleaved are kept apart; the completion is that of choice 0."""
+    text = event({"content": "B"}, index=1) + event({"content": "A"}) + event({}, "stop", index=1) + event({}, "length")
+    answer = fed(text.encode())
+    assert (answer.completion, answer.finish_reason) == ("A", "length")
+
+
+class Fault(NamedTuple):
+    body: bytes
+    kind: Kind
+    says: str
+    unconfirmed: bool | None = None
+
+
+RATE = {"message": "slow", "type": "rate_limit_error", "code": None}
+FAULTS: dict[str, Fault] = {
+    "empty body": Fault(b"", Kind.DISCONNECTED, "empty", True),
+    "blank body": Fault(b"\n\n \n", Kind.DISCONNECTED, "empty", True),
+    "only comments": Fault(b": ping\n\n: ping\n\n", Kind.DISCONNECTED, "without an answer", True),
+    "only [DONE]": Fault(DONE.encode(), Kind.DISCONNECTED, "without an answer", True),
+    "[DONE] proves nothing": Fault((HEAD + DONE).encode(), Kind.DISCONNECTED, "without a finish reason", True),
+    "cut in an answer": Fault(HEAD.encode(), Kind.DISCONNECTED, "without a finish reason", True),
+    "one of two choices unfinished": Fault(
+        (event({"content": "x"}, index=1) + HEAD + TAIL + DONE).encode(), Kind.DISCONNECTED, "finish reason", True
+    ),
+    "cut in an event": Fault((HEAD + 'data: {"choi').encode(), Kind.MALFORMED, "not JSON", True),
+    "error event": Fault((HEAD + "event: error\n" + data({"error": RATE}) + DONE).encode(), Kind.RATE_LIMITED, "slow"),
+    "error as plain data": Fault((HEAD + data({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
+    "error beside choices": Fault(data({"choices": [], "error": RATE}).encode(), Kind.RATE_LIMITED, "slow"),
+    "error after the finish": Fault((HEAD + TAIL + data({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
+    "error as plain JSON": Fault(json.dumps({"error": RATE}).encode(), Kind.RATE_LIMITED, "slow"),
+    "HTML": Fault(b"<html>busy</html>", Kind.MALFORMED, "not JSON", True),
+    "words": Fault(b"upstream busy\n", Kind.MALFORMED, "neither JSON nor a stream"),
+    "JSON list": Fault(b"[1, 2]", Kind.MALFORMED, "no object"),
+    "JSON text": Fault(b'"hello"', Kind.MALFORMED, "no object"),
+    "no choices": Fault(b'{"id": "r", "choices": []}', Kind.MALFORMED, "no choices"),
+    "no message": Fault(b'{"choices": [{"index": 0}]}', Kind.MALFORMED, "no message"),
+    "JSON cut short": Fault(plain().encode()[:-5], Kind.MALFORMED, "not JSON", True),
+    "JSON nested too deep": Fault(b'{"a":' + b"[" * 200_000, Kind.MALFORMED, "not JSON", True),
+    "event nested too deep": Fault(b"data: " + b"[" * 200_000 + b"\n\n", Kind.MALFORMED, "not JSON", True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_fault(fault: Fault) -> None:
+    """What is no whole answer is a fault of a kind, and says whether it may have been billed."""
+    body = fault.body
+    for cuts in ([], list(range(len(body))) if len(body) < 2000 else [len(body) // 2]):
+        with pytest.raises(EndpointError) as caught:
+            fed(body, cuts)
+        assert caught.value.kind is fault.kind
+        assert fault.says in caught.value.message
+        if fault.unconfirmed is not None:
+            assert caught.value.unconfirmed is fault.unconfirmed
+
+
+def test_feed_says_where_content_came() -> None:
+    """Only content counts as content: not comments, roles, empty chunks, usage or [DONE]."""
+    decoder = Decoder()
+    fed_parts = [": ping\n\n", event({"role": "assistant", "content": ""}), event({}), HEAD, USED, DONE]
+    assert [decoder.feed(part.encode()) for part in fed_parts] == [False, False, False, True, False, False]
+    assert decoder.done
+
+
+def test_body_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body over the cap is malformed as soon as it is over, not at its end."""
+    monkeypatch.setattr(stream, "BODY_CAP", 1 << 20)
+    decoder = Decoder()
+    decoder.feed(b"{" + b" " * ((1 << 20) - 1))
+    with pytest.raises(EndpointError, match="larger than 1 MiB"):
+        decoder.feed(b" ")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_line_cap(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    """A stream line over the cap is malformed, whether its end has come or not."""
+    monkeypatch.setattr(stream, "LINE_CAP", 1 << 20)
+    line = event({"content": "x" * (1 << 20)})
+    with pytest.raises(EndpointError, match="a line of the stream is over 1 MiB"):
+        Decoder().feed((line if ended else line.rstrip("\n")).encode())
+
+
+def test_line_of_megabytes() -> None:
+    """A line of many megabytes under the cap is read whole."""
+    text = "x" * (5 << 20)
+    body = (event({"content": text}) + event({}, "stop")).encode()
+    assert fed(body, list(range(0, len(body), 1 << 16))).completion == text
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+KEYS = [
+    "choices",
+    "index",
+    "delta",
+    "message",
+    "content",
+    "finish_reason",
+    "tool_calls",
+    "function",
+    "arguments",
+    "name",
+    "error",
+    "errors",
+    "code",
+    "type",
+    "usage",
+    "prompt_tokens",
+    "id",
+    "detail",
+]
+ANY = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(KEYS),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+CHOICE = st.fixed_dictionaries(
+    {}, optional={"index": ANY, "delta": ANY | st.fixed_dictionaries({"tool_calls": ANY}), "finish_reason": ANY}
+)
+CHUNK = st.fixed_dictionaries({}, optional={"choices": st.lists(CHOICE, max_size=2) | ANY, "error": ANY, "usage": ANY})
+
+
+@given(st.lists(ANY | CHUNK, max_size=4), st.booleans())
+def test_any_json_is_an_answer_or_a_fault(values: list[Any], streamed: bool) -> None:
+    """Whatever JSON an endpoint sends, it is an answer or an EndpointError, never another exception."""
+    text = "".join(map(data, values)) if streamed else "".join(map(json.dumps, values[:1]))
+    try:
+        assert isinstance(fed(text.encode("utf-8", "replace")), Answer)
+    except EndpointError as error:
+        assert error.kind in Kind

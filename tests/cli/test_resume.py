@@ -1,0 +1,291 @@
+"""The same command again: what is done is never asked again, whatever stopped or changed the run (contract.md §7)."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchrun.embedded import Fault
+
+
+class Job:
+    """A run of `rows` against one endpoint, called again and again in its own folder."""
+
+    def __init__(self, batchrun: Callable[..., Any], command: Callable[..., Any], folder: Path, endpoint: Any) -> None:
+        self._batchrun = batchrun
+        self._command = command
+        self.folder = folder
+        self.endpoint = endpoint
+        self.out = folder / "out"
+
+    def rows(self, numbers: Sequence[int]) -> None:
+        """Write the input: one question for each number."""
+        lines = [json.dumps({"number": n, "prompt": f"What is {n} + 1?"}) + "\n" for n in numbers]
+        (self.folder / "rows.jsonl").write_text("".join(lines))
+
+    def args(self, *flags: str) -> tuple[str, ...]:
+        return ("run", "rows.jsonl", "--model", "m", "--base-url", self.endpoint.url, "-o", "out", *flags)
+
+    def run(self, *flags: str, code: int = 0, env: dict[str, str] | None = None) -> int:
+        """Run to the end; the number of requests that the endpoint received for it."""
+        before = self.endpoint.received
+        self.process = self._batchrun(*self.args(*flags), cwd=self.folder, env=env)
+        assert self.process.returncode == code, self.process.stderr
+        return int(self.endpoint.received - before)
+
+    @contextlib.contextmanager
+    def running(self, *flags: str, received: int) -> Iterator["subprocess.Popen[str]"]:
+        """A run under way, once the endpoint has received so many requests of it."""
+        line, environ = self._command(*self.args(*flags))
+        target = self.endpoint.received + received
+        with subprocess.Popen(
+            line, env=environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                deadline = time.monotonic() + 20
+                while self.endpoint.received < target:
+                    assert process.poll() is None, "the run ended too early"
+                    assert time.monotonic() < deadline, "the run does not get on"
+                    time.sleep(0.01)
+                yield process
+            finally:
+                process.kill()
+
+    def results(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = pq.read_table(self.out / "results.parquet").to_pylist()
+        return found
+
+    def assert_answers(self, numbers: Sequence[int]) -> None:
+        """Every row once, in input order, with the answer to its own question."""
+        found = [(one["row"], one["number"], one["completion"]) for one in self.results()]
+        assert found == [(row, n, str(n + 1)) for row, n in enumerate(numbers)]
+
+    def status(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self._batchrun("status", self.out, "--json").stdout)
+        return shown
+
+
+@pytest.fixture
+def start(
+    batchrun: Callable[..., Any], command: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> Iterator[Callable[..., Job]]:
+    """`start(**behaviour)` makes a job with an endpoint of its own."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **behaviour: Job(batchrun, command, tmp_path, stack.enter_context(serve(**behaviour)))
+
+
+def test_the_same_command_again_asks_nothing(start: Callable[..., Job]) -> None:
+    """A complete run is left as it is: nothing is asked, no file changes, the exit code is the same."""
+    job = start()
+    job.rows(range(30))
+    assert job.run() == 30
+    before = (job.out / "results.parquet").read_bytes()
+    assert job.run() == 0
+    assert "nothing to do" in job.process.stderr
+    assert "30 ok, 0 failed" in job.process.stdout
+    assert (job.out / "results.parquet").read_bytes() == before
+
+
+def test_failed_rows_are_kept_and_asked_again_on_demand(start: Callable[..., Job]) -> None:
+    """Exit 1 stays exit 1 and asks nothing; `--retry-failed` asks just the failed rows and makes it 0."""
+    job = start(
+        faults=(Fault(status=400, match="What is 7 +", times=1), Fault(status=400, match="What is 9 +", times=2))
+    )
+    job.rows(range(30))
+    assert job.run(code=1) == 30
+    assert job.run(code=1) == 0
+    assert "28 ok, 2 failed" in job.process.stdout
+    assert job.run("--retry-failed", code=1) == 2
+    assert [one["number"] for one in job.results() if one["status"] == "failed"] == [9]
+    assert job.run("--retry-failed") == 1
+    job.assert_answers(range(30))
+    assert job.endpoint.stats()["repeated"] == 0
+
+
+def test_changed_rows(start: Callable[..., Job]) -> None:
+    """Rows appended, inserted at the head, reordered or removed: only requests that are new are asked."""
+    job = start()
+    numbers = list(range(40))
+    for change, asked in (
+        (numbers, 40),
+        ([*numbers, 90, 91, 92], 3),
+        ([80, 81, *numbers, 90, 91, 92], 2),
+        ([92, *reversed(numbers), 80], 0),
+        (numbers[:5], 0),
+    ):
+        job.rows(change)
+        assert job.run() == asked
+        job.assert_answers(change)
+    assert job.endpoint.stats()["repeated"] == 0
+
+
+def test_a_changed_param_and_back(start: Callable[..., Job]) -> None:
+    """A changed parameter asks every request anew and says so; the old value again asks nothing. Settings that leave the
+    body the same change nothing."""
+    job = start()
+    job.rows(range(20))
+    assert job.run("--param", "temperature=0.1") == 20
+    assert job.run("--param", "temperature=0.2") == 20
+    assert job.run("--param", "temperature=0.1") == 0
+    job.assert_answers(range(20))
+    assert job.run("--param", "temperature=0.2", "--concurrency", "3", "--timeout", "30", "--stream") == 0
+    job.assert_answers(range(20))
+    assert job.run("--param", "temperature=0.2", "--samples", "2") == 20
+    assert [one["sample"] for one in job.results()] == [0, 1] * 20
+
+
+def test_a_limit_first_and_then_all(start: Callable[..., Job]) -> None:
+    """`--limit 10` asks ten; without it the others follow, and the ten are not asked again."""
+    job = start()
+    job.rows(range(30))
+    assert job.run("--limit", "10") == 10
+    job.assert_answers(range(10))
+    assert job.run() == 20
+    job.assert_answers(range(30))
+
+
+def test_fresh_starts_over_and_deletes_nothing(start: Callable[..., Job]) -> None:
+    """`--fresh` asks everything again; the old run is kept, whole, under set-aside."""
+    job = start()
+    job.rows(range(12))
+    assert job.run() == 12
+    before = (job.out / "results.parquet").read_bytes()
+    assert job.run("--fresh") == 12
+    assert "set aside" in job.process.stderr
+    job.assert_answers(range(12))
+    (kept,) = (job.out / "set-aside").iterdir()
+    assert (kept / "results.parquet").read_bytes() == before
+    assert {"cost_summary.parquet", "run.json"} <= {path.name for path in kept.iterdir()}
+
+
+def test_one_writer(start: Callable[..., Job]) -> None:
+    """While a run lives a second one is refused with exit 2 and the first one's pid; status reads on, unhindered."""
+    job = start(slots=4, first_token_s=0.1)
+    job.rows(range(200))
+    with job.running("--concurrency", "4", received=12) as process:
+        job.run("--concurrency", "4", code=2)
+        assert f"pid {process.pid}" in job.process.stderr
+        assert "Traceback" not in job.process.stderr
+        shown = job.status()
+        assert (shown["state"], shown["requests"]) == ("running", 200)
+        assert 0 < shown["done"] < 200
+    assert job.status()["state"] == "interrupted"
+
+
+def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Job]) -> None:
+    """Credentials that are refused stop after a probe with exit 3, nothing failed; with the right key it goes on."""
+    job = start(api_key="right-key")
+    job.rows(range(100))
+    flags = ("--api-key-env", "MY_KEY", "--concurrency", "4")
+    asked = job.run(*flags, env={"MY_KEY": "wrong-key"}, code=3)
+    assert asked <= 2 * 4
+    assert "credentials" in job.process.stderr
+    assert "api_key_env" in job.process.stderr
+    assert "wrong-key" not in job.process.stderr
+    shown = job.status()
+    assert (shown["state"], shown["done"], shown["failed"]) == ("stopped", 0, 0)
+    assert job.run(*flags, env={"MY_KEY": "right-key"}) == 100
+    job.assert_answers(range(100))
+    assert job.status()["state"] == "complete"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Job], number: signal.Signals) -> None:
+    """A signal lets what is in flight finish, then exit 130 or 143; the same command completes, and asks nothing twice."""
+    job = start(slots=8, first_token_s=0.08)
+    job.rows(range(48))
+    with job.running("--concurrency", "8", received=16) as process:
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 128 + number
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    first = job.endpoint.stats()
+    assert first["ok"] == first["received"] < 48, "what was in flight was waited for"
+    shown = job.status()
+    assert (shown["state"], shown["done"]) == ("stopped", first["ok"])
+    assert job.run("--concurrency", "8") == 48 - first["received"]
+    job.assert_answers(range(48))
+    assert job.endpoint.stats()["repeated"] == 0
+
+
+@pytest.fixture(scope="module")
+def finished(
+    batchrun: Callable[..., Any], command: Callable[..., Any], endpoint: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Job:
+    """A complete run of twelve rows."""
+    job = Job(batchrun, command, tmp_path_factory.mktemp("finished"), endpoint)
+    job.rows(range(12))
+    job.run()
+    return job
+
+
+def test_status_and_summary_as_json(finished: Job, batchrun: Callable[..., Any]) -> None:
+    """`--json` is one JSON object on stdout, and nothing on stderr."""
+    shown = finished.status()
+    assert (shown["state"], shown["requests"], shown["done"], shown["ok"], shown["failed"]) == (
+        "complete",
+        12,
+        12,
+        12,
+        0,
+    )
+    process = batchrun("summary", finished.out, "--json")
+    assert (process.returncode, process.stderr) == (0, "")
+    summary = json.loads(process.stdout)
+    assert summary["total"]["model"] == "total"
+    assert (summary["total"]["requests"], summary["total"]["ok"]) == (12, 12)
+    assert [row["variant"] for row in summary["rows"]] == ["default"]
+    for command in ("status", "summary"):
+        process = batchrun(command, finished.out)
+        assert process.returncode == 0
+        assert "12" in process.stdout
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_export(finished: Job, batchrun: Callable[..., Any], tmp_path: Path, ending: str) -> None:
+    """The results in another format: every row and column, in order."""
+    target = tmp_path / f"copy.{ending}"
+    process = batchrun("export", finished.out, target)
+    assert process.returncode == 0, process.stderr
+    results = finished.results()
+    if ending == "parquet":
+        assert pq.read_table(target).to_pylist() == results
+    elif ending == "jsonl":
+        copies = [json.loads(line) for line in target.read_text().splitlines()]
+        assert [list(copy) for copy in copies] == [list(one) for one in results]
+        assert [(copy["number"], copy["completion"]) for copy in copies] == [(n, str(n + 1)) for n in range(12)]
+    else:
+        with target.open(newline="") as file:
+            copies = list(csv.DictReader(file))
+        assert [(copy["number"], copy["completion"], copy["refusal"]) for copy in copies] == [
+            (str(n), str(n + 1), "") for n in range(12)
+        ]
+
+
+def test_plan_sends_nothing_and_check_sends_one(finished: Job, batchrun: Callable[..., Any], tmp_path: Path) -> None:
+    """`plan` counts without a word to the endpoint, `check` shows one request and its answer; neither writes a file."""
+    source = finished.folder / "rows.jsonl"
+    flags = (source, "--model", "m", "--base-url", finished.endpoint.url, "--rpm", "60")
+    before = finished.endpoint.received
+    process = batchrun("plan", *flags, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^requests\s+12 ", process.stdout, re.MULTILINE)
+    assert "at least 12 s" in process.stdout
+    assert finished.endpoint.received == before
+    process = batchrun("check", *flags, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "What is 0 + 1?" in process.stdout
+    assert re.search(r"^completion\s+1$", process.stdout, re.MULTILINE)
+    assert finished.endpoint.received == before + 1
+    assert not list(tmp_path.iterdir())

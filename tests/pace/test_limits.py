@@ -1,0 +1,190 @@
+"""How many at once and how often, in a time that only sleepers move (contract.md §7.5, endpoint.md §5)."""
+
+import heapq
+import itertools
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.pace.limits import Limits
+from batchrun.records import Answer, Request, Usage
+
+REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
+ANSWER = Answer("x", Usage(1, 1, 2))
+
+
+class FakeClock:
+    """Virtual time for many tasks: when all sleep, the earliest wakes and time is its own."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self._sleepers: list[tuple[float, int]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self.time
+
+    def epoch(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        mine = (self.time + seconds, next(self._order))
+        heapq.heappush(self._sleepers, mine)
+        while True:
+            for _ in range(8):  # whoever is awake goes first
+                await anyio.lowlevel.checkpoint()
+            if self._sleepers[0] == mine:
+                heapq.heappop(self._sleepers)
+                self.time = max(self.time, mine[0])
+                return
+
+
+class Endpoint:
+    """Takes `takes_s` for an answer, and notes when each attempt started and how many there were at once."""
+
+    def __init__(self, clock: FakeClock, takes_s: float = 0.0) -> None:
+        self.clock = clock
+        self.takes_s = takes_s
+        self.starts: list[float] = []
+        self.now = self.most = 0
+        self.faults: list[EndpointError] = []
+
+    async def complete(self, request: Request) -> Answer:
+        self.starts.append(self.clock.now() - 100.0)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await self.clock.sleep(self.takes_s)
+            if self.faults:
+                raise self.faults.pop(0)
+        finally:
+            self.now -= 1
+        return ANSWER
+
+
+async def ask(limits: Limits, endpoint: Endpoint, count: int) -> None:
+    complete = limits.wrap(endpoint.complete)
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(complete, REQUEST)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("concurrency", [1, 3, 20])
+async def test_concurrency_is_kept_and_used(concurrency: int) -> None:
+    """Never more than `concurrency` attempts are in flight, and no fewer while some wait."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock, takes_s=1.0)
+    limits = Limits(concurrency, None, clock)
+    await ask(limits, endpoint, 30)
+    assert (endpoint.most, limits.in_flight) == (concurrency, 0)
+    assert clock.now() - 100.0 == pytest.approx(-(-30 // concurrency))
+
+
+@pytest.mark.anyio
+async def test_rate_is_kept_and_used() -> None:
+    """Starts are evenly spaced: 600 a minute is one each 0.1 s, no sooner and no later."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock, takes_s=0.05)
+    await ask(Limits(64, 600, clock), endpoint, 40)
+    assert sorted(endpoint.starts) == pytest.approx([number * 0.1 for number in range(40)])
+
+
+@pytest.mark.anyio
+async def test_idle_time_is_not_saved_up() -> None:
+    """After an idle hour there is no burst: at most one late start is made up for."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(64, 6000, clock)
+    clock.time += 3600
+    await ask(limits, endpoint, 50)
+    assert sum(start < 3600.001 for start in endpoint.starts) == 2
+    assert max(endpoint.starts) == pytest.approx(3600 + 48 * 0.01)
+
+
+@pytest.mark.anyio
+async def test_no_limit_never_sleeps() -> None:
+    """Without a rate and a pause nothing is waited for."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    await ask(Limits(8, None, clock), endpoint, 8)
+    assert endpoint.starts == [0.0] * 8
+
+
+@pytest.mark.anyio
+async def test_a_rate_limit_pauses_everybody() -> None:
+    """One stated wait holds back all that have not started, and not much longer than stated."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock, takes_s=0.1)
+    endpoint.faults = [EndpointError(Kind.RATE_LIMITED, "slow", retry_after_s=5.0)]
+    limits = Limits(1, None, clock)
+    with pytest.raises(EndpointError, match="slow"):
+        await limits.wrap(endpoint.complete)(REQUEST)
+    await ask(limits, endpoint, 3)
+    assert 5.1 <= endpoint.starts[1] <= 5.1 + 0.5
+    assert limits.in_flight == 0
+
+
+@pytest.mark.anyio
+async def test_a_later_pause_never_shortens_a_longer_one() -> None:
+    """Of two stated waits the one that ends later holds."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(4, None, clock)
+    limits.pause(10.0)
+    limits.pause(1.0)
+    await ask(limits, endpoint, 4)
+    assert min(endpoint.starts) >= 10.0
+
+
+@pytest.mark.anyio
+async def test_a_pause_during_the_wait_for_a_turn_is_kept() -> None:
+    """Who already waits for its turn also keeps a pause that comes meanwhile."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(4, 60, clock)
+
+    async def later() -> None:
+        await clock.sleep(0.5)
+        limits.pause(10.0)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, limits, endpoint, 3)
+        group.start_soon(later)
+    first, *others = sorted(endpoint.starts)
+    assert first == 0.0
+    assert min(others) >= 10.5
+    assert others[1] - others[0] >= 0.9
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.BAD_REQUEST])
+async def test_other_faults_do_not_pause(kind: Kind) -> None:
+    """Only a rate limit pauses; every fault gives its place back."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    endpoint.faults = [EndpointError(kind, "no", retry_after_s=5.0)]
+    limits = Limits(1, None, clock)
+    with pytest.raises(EndpointError, match="no"):
+        await limits.wrap(endpoint.complete)(REQUEST)
+    await ask(limits, endpoint, 1)
+    assert endpoint.starts == [0.0, 0.0]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_attempt_gives_its_place_back() -> None:
+    """A cancelled attempt holds no place."""
+    clock = FakeClock()
+    limits = Limits(1, None, clock)
+
+    async def hanging(request: Request) -> Answer:
+        scope.cancel()
+        await anyio.sleep_forever()
+        return ANSWER
+
+    with anyio.CancelScope() as scope:
+        await limits.wrap(hanging)(REQUEST)
+    assert limits.in_flight == 0
+    await ask(limits, Endpoint(clock), 1)
