@@ -90,7 +90,8 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One job. The field names are the TOML tables of contract.md §5; from Python a table may be given as a dict:
-    `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`."""
+    `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`.
+    """
 
     input: Input = Input()
     prompt: Prompt = Prompt()

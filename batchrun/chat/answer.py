@@ -60,7 +60,11 @@ def from_body(body: dict[str, Any]) -> Answer:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise EndpointError(Kind.MALFORMED, "choice 0 of the answer has no message")
-    return assemble(body, message, _text(choice.get("finish_reason")) or None)
+    answer = assemble(body, message, _text(choice.get("finish_reason")) or None)
+    if answer.finish_reason is None and not (answer.completion or answer.tool_calls or answer.refusal):
+        fault = "the answer has neither content nor a finish reason: it is not known to be whole"
+        raise EndpointError(Kind.DISCONNECTED, fault, unconfirmed=True)
+    return answer
 
 
 def assemble(envelope: dict[str, Any], message: dict[str, Any], finish_reason: str | None) -> Answer:

@@ -91,6 +91,9 @@ class RunDir:
             raise JobError(
                 f"{self.path}: a run is under way there ({holder}); wait for it, or choose another -o"
             ) from None
+        if os.fstat(handle).st_ino != (self.state / "lock").stat().st_ino:
+            os.close(handle)
+            raise JobError(f"{self.path}: another run has just begun or ended there; run the same command again")
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)
@@ -132,8 +135,19 @@ class RunDir:
 
     def release(self) -> None:
         if self._lock >= 0:
+            if not self.manifest_path.exists():
+                self._vanish()
             os.close(self._lock)
             self._lock = -1
+
+    def _vanish(self) -> None:
+        """Nothing was begun (a fault in the job or its input): leave no empty folders behind."""
+        with contextlib.suppress(OSError):
+            if {path.name for path in self.state.iterdir()} == {"lock"} and not any(self.parts.iterdir()):
+                self.parts.rmdir()
+                (self.state / "lock").unlink()
+                self.state.rmdir()
+                self.path.rmdir()
 
     def read_manifest(self) -> Manifest | None:
         """The manifest, or None where there is no run yet. Raises JobError where it can't be understood."""

@@ -82,11 +82,19 @@ def _type(values: list[Any]) -> pa.DataType | None:
 def _joined(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:
     if one is None or other is None or one == other:
         return one if one == other else None
+    if pa.types.is_nested(one) and {pa.int64(), pa.float64()} <= {*_leaves(one), *_leaves(other)}:
+        return None  # an int inside could be bent into a double
     try:
         pair = [pa.schema([("c", one)]), pa.schema([("c", other)])]
         return pa.unify_schemas(pair, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
+
+
+def _leaves(kind: pa.DataType) -> list[pa.DataType]:
+    if not pa.types.is_nested(kind):
+        return [kind]
+    return [leaf for number in range(kind.num_fields) for leaf in _leaves(kind.field(number).type)]
 
 
 def _storable(kind: pa.DataType) -> bool:

@@ -17,7 +17,6 @@ from batchrun.rows.template import Render, TemplateError, compile_text, compile_
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
-_UNHASHED = ("stream", "stream_options")
 
 
 class RowError(Exception):
@@ -173,7 +172,8 @@ def _batch_body(data: dict[str, Any]) -> dict[str, Any]:
         body = _json(body, "body")
     if not isinstance(body, dict):
         raise RowError("`body` must be an object")
-    return {key: value for key, value in body.items() if value is not None or key not in _UNHASHED}
+    # a Parquet struct gives every row every field, null where the row has none
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _json(text: str, name: str) -> Any:

@@ -129,3 +129,11 @@ def test_no_json_is_a_value_error(text: bytes) -> None:
     """What is no JSON, or nested past all sense, is a ValueError and nothing else."""
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_no_content_and_no_finish_reason_is_not_whole(content: str | None) -> None:
+    """A plain answer that says nothing and names no end is a fault that may have been billed."""
+    with pytest.raises(EndpointError) as caught:
+        from_body(body({"role": "assistant", "content": content}, None))
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.DISCONNECTED, True)

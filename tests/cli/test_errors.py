@@ -166,3 +166,11 @@ def test_the_program_has_help_and_a_version(batchrun: Callable[..., Any]) -> Non
 
 def _flags(endpoint: Any) -> tuple[str, ...]:
     return tuple(flag.replace("URL", endpoint.url) for flag in FLAGS)
+
+
+def test_a_fault_leaves_no_folder_behind(batchrun: Callable[..., Any], endpoint: Any, tmp_path: Path) -> None:
+    """Nothing was begun, so nothing stays: the next run finds a clean place."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": ')
+    process = batchrun("run", str(tmp_path / "rows.jsonl"), *_flags(endpoint), "-o", str(tmp_path / "out"))
+    assert process.returncode == 2
+    assert not (tmp_path / "out").exists()

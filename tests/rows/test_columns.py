@@ -31,6 +31,8 @@ CASES: dict[str, tuple[list[list[Any]], pa.DataType, list[Any]]] = {
     "ints beyond a double, then floats": ([[2**53 + 1], [0.5]], TEXT, [str(2**53 + 1), "0.5"]),
     "empty struct": ([[{}]], TEXT, ["{}"]),
     "empty struct in a list": ([[[{}]]], TEXT, ["[{}]"]),
+    "struct of int, then of float": ([[{"a": 2**53 + 1}], [{"a": 0.5}]], TEXT, [f'{{"a":{2**53 + 1}}}', '{"a":0.5}']),
+    "list of int, then of float": ([[[1]], [[0.5]]], TEXT, ["[1]", "[0.5]"]),
     "mixed list": ([[[1, "a"]]], TEXT, ['[1,"a"]']),
 }
 

@@ -106,3 +106,10 @@ def test_hash_is_of_the_body_without_stream() -> None:
     assert (plain.hash, plain.body) == (streamed.hash, streamed.body)
     assert (plain.stream, streamed.stream) == (False, True)
     assert built({"prompt": "ho"}, params={"a": 1, "b": 2})[0].hash != plain.hash
+
+
+def test_nulls_of_a_parquet_body_are_no_settings() -> None:
+    """A null in a batch body is a field that the row does not have: it hides neither the job's model nor a parameter."""
+    data = {"custom_id": "a", "body": {"model": None, "top_p": None, "messages": [{"role": "user", "content": "hi"}]}}
+    assert body(data, endpoint={"model": "m"})["model"] == "m"
+    assert "top_p" not in body(data, endpoint={"model": "m"})
