@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import batchrun
-
-PACKAGE = Path(batchrun.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1] / "batchrun"
 
 # Floors from the roof down: a room imports from its own floor's room and from floors below, never upward.
 FLOORS: tuple[tuple[str, ...], ...] = (

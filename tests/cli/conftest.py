@@ -11,10 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-import batchrun as package
 from batchrun.embedded import Behaviour, embedded_endpoint
 
-ROOT = Path(package.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Endpoint:

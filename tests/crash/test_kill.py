@@ -14,7 +14,6 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-import batchrun
 from batchrun.embedded import Behaviour, embedded_endpoint
 
 ROWS = 3000
@@ -36,7 +35,7 @@ def stats(url: str) -> dict[str, int]:
 @contextlib.contextmanager
 def process(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
     """The program in a process group of its own, which does not outlive the block."""
-    environ = {**os.environ, "PYTHONPATH": str(Path(batchrun.__file__).resolve().parents[1])}
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     running = subprocess.Popen(
         command, env=environ, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
