@@ -5,14 +5,16 @@ is dropped with a note; a broken line elsewhere is an error that names the file 
 and synced in groups by whoever owns the journal.
 """
 
+import contextlib
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.durable import FILE_MODE, disk_faults
+from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, write_whole
 from batchrun.records import Result
 
 Key = tuple[int, str, int]
@@ -119,32 +121,66 @@ def _apply(found: Replay, record: Line) -> None:
 class Journal:
     """The writer of one journal. `append` writes at once; `sync` makes what was written survive a power loss."""
 
-    def __init__(self, path: Path, shard: str, whole_bytes: int = 0) -> None:
+    def __init__(self, path: Path, shard: str) -> None:
         self.path = path
         self._dirty = False
+        self._failed = False
+        self._known = path.exists()
         with disk_faults(path):
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-            os.ftruncate(self._handle, whole_bytes)
-            os.lseek(self._handle, whole_bytes, os.SEEK_SET)
-        if whole_bytes == 0:
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+        if not self._known:
             self.append(Line(shard=shard))
 
     def append(self, record: Line) -> None:
+        if self._failed:
+            raise LedgerError(f"{self.path}: an earlier write or sync failed; nothing more is written to it")
         line = sealed_line(record)
+        # a part of a line may be on the disk: only the next writer, who checks it all, may go on behind it
+        self._failed = True
         with disk_faults(self.path):
             written = os.write(self._handle, line)
             while written < len(line):
                 written += os.write(self._handle, line[written:])
+        self._failed = False
         self._dirty = True
 
     def sync(self) -> None:
         """Called from a thread; raises LedgerError, after which the run must stop."""
         if self._dirty:
             self._dirty = False
-            with disk_faults(self.path):
+            with disk_faults(self.path), self._final():
                 os.fdatasync(self._handle)
+                if not self._known:
+                    # a new file outlives a power loss only when its folder does know it
+                    sync_dir(self.path.parent)
+                    self._known = True
+
+    @contextlib.contextmanager
+    def _final(self) -> Iterator[None]:
+        """After a failed sync the kernel may call pages clean that never reached the disk: this file is done with."""
+        try:
+            yield
+        except OSError:
+            self._failed = True
+            raise
 
     def close(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def reopen(path: Path, shard: str) -> tuple[Journal, Replay]:
+    """Go on with a journal, or begin one. What an earlier writer left is checked and written anew, whole and synced:
+    its last sync may have failed, and a page that was read is not yet a page on the disk.
+    """
+    if not path.exists():
+        return Journal(path, shard), Replay(None, {}, {})
+    found = replay(path)
+    if found.whole_bytes == 0:
+        path.unlink()
+        return Journal(path, shard), found
+    with disk_faults(path):
+        data = path.read_bytes()[: found.whole_bytes]
+    write_whole(path, data)
+    return Journal(path, shard), found

@@ -9,7 +9,7 @@ from typing import Any
 
 from batchrun.ledger import parts
 from batchrun.ledger.durable import disk_faults, sync_dir
-from batchrun.ledger.journal import Journal, Key, Line, Replay, Tally, replay
+from batchrun.ledger.journal import Journal, Key, Line, Tally, reopen, replay
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Request, Result, Shard
@@ -58,10 +58,10 @@ class Ledger:
         Returns the open shard and every result that it starts with, whether from its journal or from the pool.
         """
         path = self._dir.journal(shard.info.number)
-        found = replay(path) if path.exists() else Replay(None, {}, {})
+        journal, found = reopen(path, shard.info.digest)
         if found.torn:
             self.torn.append(path.name)
-        opened = OpenShard(shard, Journal(path, shard.info.digest, found.whole_bytes))
+        opened = OpenShard(shard, journal)
         opened.tallies = found.tallies
         self.in_flight_at_crash += found.in_flight()
         done: list[Result] = []

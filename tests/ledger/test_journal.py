@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import Journal, Line, Tally, opened_line, replay, sealed_line
+from batchrun.ledger.journal import Journal, Line, Tally, opened_line, reopen, replay, sealed_line
 from batchrun.records import Result
 
 
@@ -76,8 +76,8 @@ def test_a_reopened_journal_goes_on_behind_the_torn_tail(tmp_path: Path) -> None
     path = tmp_path / "j"
     data = filled(path)
     path.write_bytes(data[:-7])
-    found = replay(path)
-    journal = Journal(path, "digest", found.whole_bytes)
+    journal, found = reopen(path, "digest")
+    assert found.torn
     journal.append(Line(result=result(9)))
     journal.close()
     assert set(replay(path).results) == {(0, "default", 0), (1, "default", 0), (9, "default", 0)}
