@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 
-from batchrun.assembly import Assembly, Outcome, Outlook, Trial
+from batchrun.assembly import Assembly
+from batchrun.chat.transport import Transport
 from batchrun.errors import JobError
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
+from batchrun.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner import Observer
+from batchrun.session import Outcome, Session
 
 DRAIN_GRACE_S = 10.0
 
@@ -81,7 +83,7 @@ async def arun(
     observer: Callable[[int, Prices], Observer] | None = None,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: Transport | None = None,
     grace_s: float = DRAIN_GRACE_S,
     signals: bool = False,
     **flags: Any,
@@ -95,7 +97,7 @@ async def arun(
     """
     assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ, on_note)
     with assembly.run_dir.held():
-        return await assembly.run(
+        return await Session(assembly).run(
             fresh=fresh,
             retry_failed=retry_failed,
             observer=observer,
@@ -107,20 +109,20 @@ async def arun(
 
 def plan(source: str | Job, *, environ: Mapping[str, str] | None = None, **flags: Any) -> Outlook:
     """What a run would do, and about what it would cost. Sends nothing and writes nothing. Raises JobError."""
-    return Assembly(make_job(source, **flags), os.environ if environ is None else environ).outlook()
+    return outlook(Assembly(make_job(source, **flags), os.environ if environ is None else environ))
 
 
 def check(
     source: str | Job,
     *,
     environ: Mapping[str, str] | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: Transport | None = None,
     **flags: Any,
 ) -> Trial:
     """Send the first request once and tell what came back. Writes nothing. Raises JobError."""
     assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ)
 
     async def call() -> Trial:
-        return await assembly.trial(transport)
+        return await trial(assembly, transport)
 
     return anyio.run(call)

@@ -182,7 +182,6 @@ def refuse(job: Job, where: str = "job") -> None:
         "limits.tokens_per_minute (--tpm)": limits.tokens_per_minute is not None,
         "limits.budget_usd (--budget)": limits.budget_usd is not None,
         'limits.concurrency = "auto"': limits.concurrency == "auto",
-        "reuse": bool(job.reuse),
     }
     for key, used in later.items():
         if used:

@@ -65,17 +65,15 @@ def widened(concurrency: int) -> int:
 class Runner:
     """One pass over the shards that are not sealed.
 
-    `read` loads a shard and `build` makes a row's requests (both in a thread; `build` raises `row_fault` for a row that
-    can't be asked). `stack` wraps the announced client call with pacing and retrying.
+    `read` loads a shard and `build` makes its requests, and the results of rows that can't be asked (both in a thread).
+    `stack` wraps the announced client call with pacing and retrying.
     """
 
     def __init__(
         self,
         *,
         read: Callable[[ShardInfo], Shard],
-        build: Callable[[Row], list[Request]],
-        unusable: Callable[[Row, str], list[Result]],
-        row_fault: type[Exception],
+        build: Callable[[Shard], tuple[list[Request], list[Result]]],
         client: Complete,
         stack: Callable[[Complete], Complete],
         guard: Guard,
@@ -89,8 +87,6 @@ class Runner:
     ) -> None:
         self._read = read
         self._build = build
-        self._unusable = unusable
-        self._row_fault = row_fault
         self._client = client
         self._complete = stack(self._announced)
         self._guard = guard
@@ -161,14 +157,7 @@ class Runner:
 
     def _load(self, info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
         shard = self._read(info)
-        requests: list[Request] = []
-        unusable: list[Result] = []
-        for row in shard.rows:
-            try:
-                requests += self._build(row)
-            except self._row_fault as error:
-                unusable += self._unusable(row, str(error))
-        return shard, requests, unusable
+        return shard, *self._build(shard)
 
     async def _work(self) -> None:
         with self._guarded():

@@ -78,7 +78,6 @@ LATER: dict[str, dict[str, Any]] = {
     "budget_usd": {"limits": {"budget_usd": 1.0}},
     'concurrency = "auto"': {"limits": {"concurrency": "auto"}},
     "pool": {"endpoint": [{"model": "a"}, {"model": "b"}]},
-    "reuse": {"reuse": ["runs/a"]},
 }
 
 

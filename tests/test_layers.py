@@ -16,6 +16,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__init__",),  # the lazy face: `batchrun.run` is `batchrun.api.run`
     ("api",),
+    ("outlook",),
+    ("session",),
     ("assembly",),
     ("engines",),
     ("runner", "progress"),
@@ -34,7 +36,7 @@ SIDEWAYS = {
 VERSION_READERS = {"cli.app", "assembly"}
 
 OWNERS = {
-    "httpx": {"chat", "api", "assembly"},  # api and assembly: the type of the injected transport, nothing else
+    "httpx": {"chat"},
     "aiohttp": {"chat.transport"},
     "httpx_aiohttp": {"chat.transport"},
     "tenacity": {"pace.retry"},

@@ -17,6 +17,8 @@ import httpx_aiohttp
 
 from batchrun.errors import EndpointError, Kind
 
+Transport = httpx.AsyncBaseTransport
+
 
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for a URL (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), or None."""
@@ -28,7 +30,7 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def open_transport(url: str) -> httpx.AsyncBaseTransport:
+def open_transport(url: str) -> Transport:
     """A transport without a limit on connections, through the environment's proxy where it names one.
 
     The proxy is looked up once: aiohttp's own way (`trust_env`) goes through a thread, twice for every request.

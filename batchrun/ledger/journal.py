@@ -27,6 +27,10 @@ class Tally(msgspec.Struct):
     failed: int = 0
     unconfirmed: int = 0
 
+    @property
+    def under_way(self) -> int:
+        return self.sent - self.failed - self.unconfirmed
+
 
 class Line(msgspec.Struct, omit_defaults=True):
     """One record; exactly one of the fields is set. `sent` is [row, variant, sample], `lost` adds unconfirmed 0 or 1."""
@@ -68,13 +72,11 @@ class Replay(msgspec.Struct):
     torn: bool = False
     whole_bytes: int = 0
 
-    def in_flight(self) -> int:
-        """Attempts that were sent and never heard of again: those under way when the writer died."""
-        return sum(
-            tally.sent - tally.failed - tally.unconfirmed
-            for key, tally in self.tallies.items()
-            if key not in self.results
-        )
+    def in_flight(self) -> dict[Key, int]:
+        """Attempts that were sent and never heard of again, by request: those under way when the writer died."""
+        return {
+            key: tally.under_way for key, tally in self.tallies.items() if key not in self.results and tally.under_way
+        }
 
 
 def replay(path: Path) -> Replay:

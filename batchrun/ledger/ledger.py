@@ -32,7 +32,6 @@ class Ledger:
     def __init__(
         self,
         run_dir: RunDir,
-        pool: Pool,
         *,
         per_row: int,
         variant_names: list[str],
@@ -41,21 +40,18 @@ class Ledger:
         raw: bool,
     ) -> None:
         self._dir = run_dir
-        self._pool = pool
         self._per_row = per_row
         self._places = {name: place for place, name in enumerate(variant_names)}
         self._inputs_of = inputs_of
         self._cost_usd = cost_usd
         self._raw = raw
         self._open: dict[int, OpenShard] = {}
-        self.reused = 0
-        self.in_flight_at_crash = 0
         self.torn: list[str] = []
 
     def open(self, shard: Shard, requests: list[Request], unusable: list[Result]) -> tuple[OpenShard, list[Result]]:
         """Open a shard's journal and say what it already holds. `unusable` are results of rows that can't be asked.
 
-        Returns the open shard and every result that it starts with, whether from its journal or from the pool.
+        Returns the open shard and every result that it starts with.
         """
         path = self._dir.journal(shard.info.number)
         journal, found = reopen(path, shard.info.digest)
@@ -63,7 +59,6 @@ class Ledger:
             self.torn.append(path.name)
         opened = OpenShard(shard, journal)
         opened.tallies = found.tallies
-        self.in_flight_at_crash += found.in_flight()
         done: list[Result] = []
         for result in unusable:
             if result.key not in found.results:
@@ -74,23 +69,38 @@ class Ledger:
             if earlier is not None and earlier.request_hash == request.hash:
                 done.append(earlier)
                 continue
-            drawn = self._pool.draw(request)
-            if drawn is not None:
-                opened.journal.append(Line(result=drawn))
-                self.reused += 1
-                done.append(drawn)
-            else:
-                self._settle_crashed(opened, request.key)
-                opened.left.append(request)
+            self._settle_crashed(opened, request.key)
+            opened.left.append(request)
         opened.pending = len(opened.left)
         self._open[shard.info.number] = opened
         return opened, done
+
+    def adopt(self, shard: Shard, requests: list[Request], unusable: list[Result], pool: Pool) -> list[Request]:
+        """Take over earlier answers into a shard that is not under way. Returns the requests that are left to be asked.
+
+        A shard that has all its results by this is sealed.
+        """
+        opened, _done = self.open(shard, requests, unusable)
+        left: list[Request] = []
+        for request in opened.left:
+            drawn = pool.draw(request)
+            if drawn is None:
+                left.append(request)
+            else:
+                opened.journal.append(Line(result=drawn))
+        if left:
+            opened.journal.sync()
+            opened.journal.close()
+            del self._open[shard.info.number]
+        else:
+            self.seal(opened)
+        return left
 
     def _settle_crashed(self, opened: OpenShard, key: Key) -> None:
         """An attempt that was under way when an earlier writer died was sent, and its answer lost."""
         tally = opened.tallies.get(key)
         if tally is not None:
-            for _ in range(tally.sent - tally.failed - tally.unconfirmed):
+            for _ in range(tally.under_way):
                 tally.unconfirmed += 1
                 opened.journal.append(Line(lost=(*key, 1)))
 

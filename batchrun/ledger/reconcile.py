@@ -10,7 +10,7 @@ import msgspec
 
 from batchrun.ledger import parts
 from batchrun.ledger.durable import disk_faults, sync_dir, write_whole
-from batchrun.ledger.journal import Line, sealed_line
+from batchrun.ledger.journal import Line, replay, sealed_line
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import ShardInfo
 
@@ -76,8 +76,6 @@ def reopen_failed(run_dir: RunDir, shards: Shards) -> int:
 
 
 def _drop_failed(path: Path, digest: str) -> int:
-    from batchrun.ledger.journal import replay
-
     found = replay(path)
     failed = [result for result in found.results.values() if result.status != "ok"]
     if failed:

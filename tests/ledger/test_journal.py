@@ -33,7 +33,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert found.results == {(row, "default", 0): result(row, f"answer {row} “quoted”\n") for row in range(3)}
     assert found.tallies[(0, "default", 0)] == Tally(sent=1)
     assert not found.torn
-    assert found.in_flight() == 0
+    assert found.in_flight() == {}
 
 
 def test_every_line_is_json(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_an_attempt_without_an_end_was_in_flight(tmp_path: Path) -> None:
     journal.append(Line(lost=(2, "default", 0, 0)))
     journal.close()
     found = replay(path)
-    assert found.in_flight() == 1
+    assert found.in_flight() == {(3, "default", 0): 1}
     assert found.tallies[(1, "default", 0)] == Tally(sent=1, unconfirmed=1)
     assert found.tallies[(2, "default", 0)] == Tally(sent=1, failed=1)
 

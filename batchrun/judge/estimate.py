@@ -1,0 +1,81 @@
+"""What requests will cost before they are asked: token estimates, and the most that they can come to."""
+
+import msgspec
+
+from batchrun.judge.prices import Prices, Rate, priced_cost
+from batchrun.records import Request
+
+BYTES_PER_TOKEN = 4
+
+
+class _Ceiling(msgspec.Struct):
+    """The fields of a body that bound its answer."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+
+
+def most_completion_tokens(request: Request) -> int | None:
+    """The most tokens that a request's answer may have, or None where the request doesn't bound it."""
+    try:
+        found = msgspec.json.decode(request.body, type=_Ceiling)
+    except msgspec.ValidationError:
+        return None
+    most = found.max_completion_tokens or found.max_tokens
+    return None if most is None else most * (found.n or 1)
+
+
+class Estimate:
+    """Sums over requests. A token is taken as 4 bytes of the body for what is likely, and as 1 byte for a ceiling.
+
+    Money is in pico-dollars, None where a price or a bound is missing.
+    """
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._unpriced = self._unbounded = False
+        self._prompt = self._most = self._ceiling = self._completion = 0
+        self.requests = self.prompt_tokens = 0
+        self.price_source: str | None = None
+
+    def add(self, request: Request) -> None:
+        self.requests += 1
+        prompt = -(-len(request.body) // BYTES_PER_TOKEN)
+        self.prompt_tokens += prompt
+        most = most_completion_tokens(request)
+        if most is None:
+            self._unbounded = True
+        else:
+            self._completion += most
+        rate = self._prices.rate(request.model)
+        if rate is None:
+            self._unpriced = True
+            return
+        self.price_source = rate.source
+        self._prompt += priced_cost(rate, prompt, 0, 0).input
+        self._most += priced_cost(rate, prompt, 0, most or 0).total
+        self._ceiling += priced_cost(_dearest(rate), len(request.body), 0, most or 0).total
+
+    @property
+    def most_completion_tokens(self) -> int | None:
+        return None if self._unbounded else self._completion
+
+    @property
+    def prompt_cost(self) -> int | None:
+        """The likely cost of the prompts alone."""
+        return None if self._unpriced or not self.requests else self._prompt
+
+    @property
+    def most_cost(self) -> int | None:
+        """The likely cost of the prompts, with every answer as long as it may be."""
+        return None if self._unpriced or self._unbounded or not self.requests else self._most
+
+    @property
+    def ceiling_cost(self) -> int | None:
+        """What these requests can't exceed: every byte a token, every answer as long as it may be."""
+        return None if self._unpriced or self._unbounded or not self.requests else self._ceiling
+
+
+def _dearest(rate: Rate) -> Rate:
+    return rate._replace(input=max(rate.input, rate.cached))

@@ -1,0 +1,102 @@
+"""`plan` and `check`: what a run would do and cost, and what its first request gets. Nothing is written."""
+
+import anyio.to_thread
+import msgspec
+
+from batchrun.assembly import Assembly, opened
+from batchrun.chat.transport import Transport
+from batchrun.errors import EndpointError, JobError
+from batchrun.judge.estimate import Estimate
+from batchrun.judge.prices import usd
+from batchrun.ledger.reconcile import Shards
+from batchrun.records import Answer, Request, Row
+from batchrun.session import known_shards
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """What a run would do. Token counts are estimates, costs of them in USD; `most_usd` takes `max_tokens` as used up."""
+
+    path: str
+    endpoint: str
+    rows: int
+    bad_rows: int
+    variants: int
+    samples: int
+    requests: int
+    done: int
+    prompt_tokens: int
+    most_completion_tokens: int | None
+    prompt_usd: float | None
+    most_usd: float | None
+    price_source: str | None
+    at_least_s: float | None
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One request and what came back: an answer, or the fault's kind and message."""
+
+    url: str
+    request: Request
+    answer: Answer | None
+    error_kind: str | None = None
+    error_message: str | None = None
+
+
+def outlook(assembly: Assembly) -> Outlook:
+    """Scan the input and reckon; nothing is sent or written."""
+    estimate = Estimate(assembly.prices)
+
+    def weigh(row: Row) -> str | None:
+        fault = assembly.fault(row)
+        if fault is None:
+            for request in assembly.builder.build(row):
+                estimate.add(request)
+        return fault
+
+    inventory = assembly.source.scan(weigh)
+    per_row = assembly.builder.per_row
+    requests = inventory.rows * per_row
+    done = 0
+    if known_shards(assembly.run_dir) == Shards(assembly.shape(), inventory.shards):
+        manifest = assembly.run_dir.read_manifest()
+        sealed = assembly.run_dir.sealed()
+        complete = manifest is not None and manifest.state == "complete"
+        done = sum(one.rows for one in inventory.shards if complete or one.number in sealed) * per_row
+    rpm = assembly.job.limits.requests_per_minute
+    return Outlook(
+        path=str(assembly.run_dir.path),
+        endpoint=assembly.url,
+        rows=inventory.rows,
+        bad_rows=inventory.bad_rows,
+        variants=len(assembly.builder.variants),
+        samples=assembly.builder.samples,
+        requests=requests,
+        done=done,
+        prompt_tokens=estimate.prompt_tokens,
+        most_completion_tokens=estimate.most_completion_tokens,
+        prompt_usd=None if estimate.prompt_cost is None else usd(estimate.prompt_cost),
+        most_usd=None if estimate.most_cost is None else usd(estimate.most_cost),
+        price_source=estimate.price_source,
+        at_least_s=(requests - done) * 60 / rpm if rpm else None,
+    )
+
+
+async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
+    """Send the first request once."""
+    request = await anyio.to_thread.run_sync(_first_request, assembly)
+    with assembly.live_url() as url:
+        async with opened(transport, url) as wire:
+            try:
+                answer = await assembly.client(url, wire, raw=True).complete(request)
+            except EndpointError as error:
+                return Trial(url, request, None, error.kind, error.message)
+    return Trial(url, request, answer)
+
+
+def _first_request(assembly: Assembly) -> Request:
+    inventory = assembly.source.scan(assembly.fault)
+    for info in inventory.shards:
+        requests, _unusable = assembly.requests_of(assembly.source.read(info))
+        if requests:
+            return requests[0]
+    raise JobError(f"{assembly.job.input.path}: no usable row in it")
