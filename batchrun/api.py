@@ -10,13 +10,12 @@ import anyio
 from batchrun.assembly import Assembly
 from batchrun.chat.transport import Transport
 from batchrun.errors import JobError
+from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
 from batchrun.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner import Observer
-from batchrun.session import Outcome, Session
-
-DRAIN_GRACE_S = 10.0
+from batchrun.session import Outcome, Session, interrupted
 
 _FLAGS = {
     "base_url": "endpoint.base_url",
@@ -84,7 +83,6 @@ async def arun(
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
-    grace_s: float = DRAIN_GRACE_S,
     signals: bool = False,
     **flags: Any,
 ) -> Outcome:
@@ -92,19 +90,16 @@ async def arun(
 
     `flags` are the command line's, as keywords (`concurrency=128`). `observer` makes an observer from the number of
     requests and the prices, `on_note` takes single messages. `transport` is any httpx transport to use in place of the
-    own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the run. Raises JobError before anything was sent, and
-    LedgerError when the disk fails; a stop by a guard or a signal is an Outcome with its exit code.
+    own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises
+    JobError before anything was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
     """
     assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ, on_note)
     with assembly.run_dir.held():
-        return await Session(assembly).run(
-            fresh=fresh,
-            retry_failed=retry_failed,
-            observer=observer,
-            transport=transport,
-            grace_s=grace_s,
-            signals=signals,
-        )
+        async with interruptible(signals) as interrupts:
+            return await Session(assembly, interrupts).run(
+                fresh=fresh, retry_failed=retry_failed, observer=observer, transport=transport
+            )
+    return interrupted(assembly.run_dir, interrupts)
 
 
 def plan(source: str | Job, *, environ: Mapping[str, str] | None = None, **flags: Any) -> Outlook:

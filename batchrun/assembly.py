@@ -24,9 +24,10 @@ from batchrun.clock import SystemClock
 from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
 from batchrun.job import Job
-from batchrun.judge.prices import Prices
+from batchrun.judge.prices import Prices, usd
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.store import is_url, shown_url
 from batchrun.records import Request, Result, Row, Shard
 from batchrun.rows import columns
 from batchrun.rows.requests import RequestBuilder, RowError
@@ -54,7 +55,7 @@ class Assembly:
         self.source = Source(job.input, max(1, SHARD_REQUESTS // self.builder.per_row))
         self.prices = Prices(job.prices, self.url)
         assert job.output.path is not None
-        self.run_dir = RunDir(job.output.path)
+        self.run_dir = RunDir(job.output.path, job.output.state)
 
     def client(self, url: str, wire: Transport, *, raw: bool) -> Client:
         job = self.job
@@ -79,7 +80,8 @@ class Assembly:
             per_row=self.builder.per_row,
             variant_names=[variant.name for variant in self.builder.variants],
             inputs_of=inputs_of,
-            cost_usd=self.prices.cost_usd,
+            cost=self.prices.pico,
+            usd=usd,
             raw=self.job.output.raw,
         )
 
@@ -103,6 +105,15 @@ class Assembly:
             return str(error)
         return None
 
+    def scan(self, check: Callable[[], None]) -> Inventory:
+        """Read the whole input once. `check` is called for every row, and raises when the scan is to end."""
+
+        def fault(row: Row) -> str | None:
+            check()
+            return self.fault(row)
+
+        return self.source.scan(fault)
+
     def settings(self) -> str:
         """What, besides the files, the inventory depends on."""
         job = self.job
@@ -125,22 +136,37 @@ class Assembly:
         )
         return _fingerprint(kept)
 
-    def manifest(self, state: str, inventory: Inventory, started: datetime.datetime) -> Manifest:
-        # header values may hold a key, so only their names are kept
-        endpoint = msgspec.structs.replace(self.job.endpoint, headers=dict.fromkeys(self.job.endpoint.headers, "…"))
-        job = msgspec.to_builtins(msgspec.structs.replace(self.job, endpoint=endpoint))
+    def manifest(self, state: str, inventory: Inventory, started: str | None) -> Manifest:
+        """run.json for a call that begins now; `started` is when the run began, None for now."""
+        now = datetime.datetime.now(datetime.UTC).isoformat()
         names = ("httpx", "aiohttp", "pyarrow", "msgspec", "genai-prices")
         versions = {name: importlib.metadata.version(name) for name in names}
         return Manifest(
             state=state,
             batchrun=batchrun.__version__,
-            job=job,
+            job=self._kept_job(),
             input=[{"path": file.name, "size": file.size, "stamp": file.stamp} for file in inventory.files],
             requests=self.shape(),
-            started_at=started.isoformat(),
+            started_at=started or now,
+            resumed_at=now,
             counts=Counts(inventory.rows * self.builder.per_row),
             versions={"python": platform.python_version(), **versions},
+            endpoint=self.url,
+            state_dir=str(self.run_dir.state.absolute()),
         )
+
+    def _kept_job(self) -> dict[str, Any]:
+        """The job as run.json keeps it: a header's value and a bucket's URL may hold a key."""
+        job = self.job
+        kept = msgspec.structs.replace(
+            job,
+            endpoint=msgspec.structs.replace(job.endpoint, headers=dict.fromkeys(job.endpoint.headers, "…")),
+            input=msgspec.structs.replace(job.input, path=_keyless(job.input.path)),
+            output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
+            reuse=[_keyless(path) or "" for path in job.reuse],
+        )
+        found: dict[str, Any] = msgspec.to_builtins(kept)
+        return found
 
     @contextmanager
     def live_url(self) -> Iterator[str]:
@@ -179,6 +205,10 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
             f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew"
         )
     return value or None
+
+
+def _keyless(path: str | None) -> str | None:
+    return shown_url(path) if path is not None and is_url(path) else path
 
 
 def _fingerprint(value: Any) -> str:

@@ -53,12 +53,13 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All in seconds (endpoint.md §5)."""
+    """All in seconds (endpoint.md §5). `drain` is the grace for what is in flight when a run is told to stop."""
 
     connect: float = 10.0
     first_token: float = 120.0
     between_tokens: float = 60.0
     total: float = 600.0
+    drain: float = 10.0
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,9 +84,12 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`state` is the local folder of the working state where `path` is a bucket."""
+
     path: str | None = None
     single_file: bool = True
     raw: bool = False
+    state: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,7 +171,12 @@ def refuse(job: Job, where: str = "job") -> None:
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
         ("input.limit", job.input.limit, 0),
-        *((f"timeouts.{name}", getattr(job.timeouts, name), 1e-3) for name in Timeouts.__struct_fields__),
+        *(
+            (f"timeouts.{name}", getattr(job.timeouts, name), 1e-3)
+            for name in Timeouts.__struct_fields__
+            if name != "drain"
+        ),
+        ("timeouts.drain", job.timeouts.drain, 0),
     )
     for key, value, least in ranges:
         if value is not None and not value >= least:

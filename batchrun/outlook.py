@@ -9,8 +9,8 @@ from batchrun.errors import EndpointError, JobError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
 from batchrun.ledger.reconcile import Shards
+from batchrun.prepare import known_shards
 from batchrun.records import Answer, Request, Row
-from batchrun.session import known_shards
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ def outlook(assembly: Assembly) -> Outlook:
         done = sum(one.rows for one in inventory.shards if complete or one.number in sealed) * per_row
     rpm = assembly.job.limits.requests_per_minute
     return Outlook(
-        path=str(assembly.run_dir.path),
+        path=assembly.run_dir.url,
         endpoint=assembly.url,
         rows=inventory.rows,
         bad_rows=inventory.bad_rows,

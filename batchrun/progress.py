@@ -114,7 +114,7 @@ class Progress:
         since, before = self._marks[0]
         rate = (self.asked - before) / max(now - since, 1e-9)
         left = self._total - self.done
-        eta = f", {_clock(left / rate)} left" if rate and left else ""
+        eta = f", {clock(left / rate)} left" if rate and left else ""
         share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
         text = (
             f"{time.strftime('%H:%M:%S')} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
@@ -136,7 +136,8 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as people read them: `1:02:03`, `4:05`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -66,7 +66,7 @@ class Runner:
     """One pass over the shards that are not sealed.
 
     `read` loads a shard and `build` makes its requests, and the results of rows that can't be asked (both in a thread).
-    `stack` wraps the announced client call with pacing and retrying.
+    `stack` wraps the announced client call with pacing and retrying, `ceiling` is the most that an attempt may cost.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Runner:
         guard: Guard,
         in_flight: Callable[[], int],
         ledger: Ledger,
+        ceiling: Callable[[Request], int | None],
         endpoint: str,
         concurrency: int,
         clock: Clock,
@@ -92,6 +93,7 @@ class Runner:
         self._guard = guard
         self._in_flight = in_flight
         self._ledger = ledger
+        self._ceiling = ceiling
         self._endpoint = endpoint
         self._window = widened(concurrency)
         self._clock = clock
@@ -119,7 +121,9 @@ class Runner:
         self._scope.cancel()
 
     async def run(self, infos: Iterable[ShardInfo]) -> None:
-        """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk fails."""
+        """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk failed, or the
+        input is another than it was.
+        """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch)
             with self._scope:
@@ -191,6 +195,8 @@ class Runner:
         if self._ledger.record(opened, result):
             self._finished(opened)
         self._observer.result(result, stored=False)
+        if self._ledger.full is not None:
+            self._fail(self._ledger.full)
 
     async def _announced(self, request: Request) -> Answer:
         """The client's attempt, told to the journal before it goes on the wire and after it failed."""
@@ -198,7 +204,7 @@ class Runner:
             raise Stopped
         opened = self._shards[request.key]
         self._started[request.key] = int(self._clock.epoch() * 1e6)
-        self._ledger.sent(opened, request.key)
+        self._ledger.sent(opened, request, self._ceiling(request))
         try:
             return await self._client(request)
         except EndpointError as error:
@@ -238,17 +244,21 @@ class Runner:
         with anyio.move_on_after(self._grace_s):
             while self._in_flight():
                 await anyio.sleep(_POLL_S)
-        while self._full:
+        while self._full and self._failure is None:
             await anyio.sleep(_POLL_S)
         self._scope.cancel()
+
+    def _fail(self, error: BatchrunError) -> None:
+        """The disk or the input failed: nothing new is sent, but what is in flight is paid for, and may yet be kept."""
+        self._failure = self._failure or error
+        self._stopping.set()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
         except BatchrunError as error:
-            self._failure = self._failure or error
-            self._scope.cancel()
+            self._fail(error)
 
     def _answered(self, request: Request, answer: Answer, tally: Tally) -> Result:
         usage = answer.usage

@@ -4,15 +4,13 @@ The order of writes is what makes a crash harmless: the manifest says `running` 
 only after the results and the summary are durable. Every step can be cut short and taken again.
 """
 
+import contextlib
 import datetime
-import shutil
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import msgspec
 
@@ -20,27 +18,23 @@ from batchrun.assembly import Assembly, opened
 from batchrun.chat.transport import Transport, proxy_for
 from batchrun.clock import SystemClock
 from batchrun.engines import local
-from batchrun.errors import JobError
-from batchrun.judge.estimate import Estimate
-from batchrun.judge.prices import Prices, usd
+from batchrun.errors import LedgerError
+from batchrun.interrupts import Interrupts
+from batchrun.judge.estimate import Ceiling
+from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
-from batchrun.ledger.durable import write_whole
-from batchrun.ledger.journal import replay
 from batchrun.ledger.ledger import Ledger
-from batchrun.ledger.reconcile import Shards, reconcile, reopen_failed
-from batchrun.ledger.reuse import Pool, result_files
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.store import Stored
 from batchrun.pace.guard import Guard
 from batchrun.pace.limits import Limits
 from batchrun.pace.retry import retrying
+from batchrun.prepare import Preparation
 from batchrun.records import Complete, Result
+from batchrun.report.status import read_progress
 from batchrun.report.summary import read_summary, write_summary
-from batchrun.rows.files import InputFile
 from batchrun.rows.source import Inventory
 from batchrun.runner import Observer, Runner, Silent
-
-RESULT_BYTES = 1500
-"""About what a result takes on disk beside its input, journal and part together, for the warning before a run."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -60,8 +54,8 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the cost summary, the total last; empty while the run is not complete."""
-        path = RunDir(self.path).summary
-        return read_summary(path) if path.exists() else []
+        summary = RunDir(self.path).summary
+        return read_summary(summary) if summary.exists() else []
 
     @property
     def cost_usd(self) -> float | None:
@@ -75,25 +69,14 @@ class Outcome(msgspec.Struct, frozen=True):
         return parts.read_table(RunDir(self.path).result_files())
 
 
-class Remembered(msgspec.Struct, frozen=True):
-    """.state/inventory.json: an inventory, what it holds for, and whether earlier answers were taken over into it."""
-
-    files: tuple[InputFile, ...]
-    settings: str
-    requests: str
-    inventory: Inventory
-    reuse: tuple[str, ...] = ()
-    adopted: bool = False
-
-
 class Session:
-    """A run under way. The run directory's lock is held by the caller."""
+    """A run under way. The run directory's lock is held by the caller, who also hears of signals."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, assembly: Assembly, interrupts: Interrupts) -> None:
         self._assembly = assembly
+        self._interrupts = interrupts
         self._dir = assembly.run_dir
         self._note = assembly.note
-        self._reuse = tuple(assembly.job.reuse)
 
     async def run(
         self,
@@ -102,162 +85,74 @@ class Session:
         retry_failed: bool,
         observer: Callable[[int, Prices], Observer] | None,
         transport: Transport | None,
-        grace_s: float,
-        signals: bool,
     ) -> Outcome:
         """Run or go on."""
         if fresh and (aside := self._dir.set_aside()) is not None:
             self._note(f"the old run is set aside in {aside}")
         manifest = self._dir.read_manifest()
-        inventory = await anyio.to_thread.run_sync(self._inventory)
-        shards = Shards(self._assembly.shape(), inventory.shards)
-        known = known_shards(self._dir)
-        unchanged = manifest is not None and manifest.state == "complete" and known == shards and self._whole(inventory)
-        if manifest is not None and unchanged and not (retry_failed and manifest.counts.failed):
+        preparation = Preparation(self._assembly, anyio.from_thread.check_cancelled, retry_failed=retry_failed)
+        inventory = await anyio.to_thread.run_sync(preparation.inventory)
+        if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):
             self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
             self._drop_parts()
-            return _outcome(self._dir, manifest.counts, 0, None)
-        started = None if manifest is None else datetime.datetime.fromisoformat(manifest.started_at)
-        manifest = self._assembly.manifest("running", inventory, started or datetime.datetime.now(datetime.UTC))
-        await anyio.to_thread.run_sync(self._prepare, known, shards, inventory, manifest, retry_failed)
-        watcher = observer(manifest.counts.requests, self._assembly.prices) if observer is not None else Silent()
-        counter = _Counting(watcher)
+            return self._outcome(manifest.counts, 0)
+        if not self._dir.is_local:
+            self._note(f"the journal and the lock of {self._dir.url} are kept in {self._dir.state}; go on from here")
+        manifest = self._assembly.manifest("running", inventory, None if manifest is None else manifest.started_at)
+        self._dir.write_manifest(manifest)
+        counter = _Counting()
+        try:
+            await anyio.to_thread.run_sync(preparation.settle, inventory)
+            if observer is not None:
+                counter.tell(observer(manifest.counts.requests, self._assembly.prices))
+            message, code = await self._ask(inventory, counter, transport)
+            if message is None:
+                counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
+                return self._outcome(counts, counter.asked)
+        except LedgerError as error:
+            message, code = str(error), error.exit_code
+        counts = await anyio.to_thread.run_sync(self._stop, manifest, message)
+        return msgspec.structs.replace(self._outcome(counts, counter.asked), message=message, exit_code=code)
+
+    def _is_done(
+        self, manifest: Manifest, preparation: Preparation, inventory: Inventory, *, retry_failed: bool
+    ) -> bool:
+        """Whether an earlier call has done all that this one would, and its results are there."""
+        if manifest.state != "complete" or (retry_failed and manifest.counts.failed):
+            return False
+        if not preparation.is_unchanged(inventory) or not self._dir.summary.exists():
+            return False
+        if self._assembly.job.output.single_file:
+            return self._dir.results.exists()
+        return self._dir.sealed() == {info.number for info in inventory.shards}
+
+    async def _ask(
+        self, inventory: Inventory, counter: "_Counting", transport: Transport | None
+    ) -> tuple[str | None, int]:
+        """Ask what is left; returns (why it stopped or None, exit code)."""
         ledger = self._assembly.ledger(inventory)
         try:
             with self._assembly.live_url() as url:
                 if transport is None and (proxy := proxy_for(url)) is not None:
                     self._note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
                 async with opened(transport, url) as wire:
-                    message, code = await self._pass(url, wire, ledger, inventory, counter, grace_s, signals)
-        finally:
+                    ended = await self._pass(url, wire, ledger, inventory, counter)
             await anyio.to_thread.run_sync(ledger.close)
+        except BaseException:
+            with contextlib.suppress(LedgerError):  # the first fault is the one to tell of
+                ledger.close()
+            raise
         for torn in ledger.torn:
             self._note(f"{torn}: an unfinished last record was dropped (the writer had died in it)")
-        if message is not None:
-            stopped = msgspec.structs.replace(manifest, state="stopped", message=message, counts=counter.counts)
-            self._dir.write_manifest(stopped)
-            return msgspec.structs.replace(_outcome(self._dir, counter.counts, counter.asked, message), exit_code=code)
-        counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
-        return _outcome(self._dir, counts, counter.asked, None)
-
-    def _inventory(self) -> Inventory:
-        """The input's inventory: the remembered one where no file has changed since, else a new scan."""
-        stored = remembered(self._dir)
-        files, settings = self._assembly.source.files, self._assembly.settings()
-        if stored is not None and stored.files == files and stored.settings == settings:
-            return stored.inventory
-        return self._assembly.source.scan(self._assembly.fault)
-
-    def _whole(self, inventory: Inventory) -> bool:
-        """Whether the results that a complete run promises are there."""
-        if self._assembly.job.output.single_file:
-            return self._dir.results.exists()
-        return self._dir.sealed() == {info.number for info in inventory.shards}
-
-    def _prepare(
-        self, known: Shards | None, shards: Shards, inventory: Inventory, manifest: Manifest, retry_failed: bool
-    ) -> None:
-        self._dir.write_manifest(manifest)
-        stored = remembered(self._dir)
-        reconcile(self._dir, known, shards)
-        adopted = stored is not None and stored.adopted and known == shards and stored.reuse == self._reuse
-        self._remember(inventory, adopted)
-        if retry_failed:
-            count = reopen_failed(self._dir, shards)
-            self._note(f"{count} failed requests are asked again" if count else "no failed requests to ask again")
-        self._tell_in_flight(inventory)
-        if not adopted:
-            self._adopt(inventory, changed=known is not None)
-            self._remember(inventory, True)
-        self._warn_of_space(inventory)
-
-    def _remember(self, inventory: Inventory, adopted: bool) -> None:
-        assembly = self._assembly
-        record = Remembered(
-            assembly.source.files, assembly.settings(), assembly.shape(), inventory, self._reuse, adopted
-        )
-        write_whole(self._dir.inventory, msgspec.json.encode(record))
-
-    def _tell_in_flight(self, inventory: Inventory) -> None:
-        """After a crash: how many requests were under way, and what they may have cost."""
-        estimate = Estimate(self._assembly.prices)
-        count = 0
-        for number in sorted(self._dir.open_journals()):
-            lost = replay(self._dir.journal(number)).in_flight()
-            if lost:
-                count += sum(lost.values())
-                requests, _unusable = self._assembly.requests_of(self._assembly.source.read(inventory.shards[number]))
-                for request in requests:
-                    for _ in range(lost.get(request.key, 0)):
-                        estimate.add(request)
-        if count:
-            ceiling = estimate.ceiling_cost
-            bill = (
-                "they may have been billed" if ceiling is None else f"at most ${usd(ceiling):.4f} may have been billed"
-            )
-            self._note(f"{count} requests were in flight when the run broke off: {bill}; they are asked again")
-
-    def _adopt(self, inventory: Inventory, *, changed: bool) -> None:
-        """Take over every earlier answer that still answers a request; say what is kept and what is asked anew."""
-        folders = [Path(path) for path in self._reuse]
-        for folder in folders:
-            if not result_files(folder):
-                raise JobError(f"reuse: {folder}: no results there; name a run directory")
-        folders += sorted(self._dir.superseded.glob("*"))
-        offered = [path for folder in folders for path in result_files(folder)]
-        if not offered and not changed:
-            return
-        assembly, per_row = self._assembly, self._assembly.builder.per_row
-        sealed = self._dir.sealed()
-        kept = sum(info.rows for info in inventory.shards if info.number in sealed) * per_row
-        estimate = Estimate(assembly.prices)
-        ledger = assembly.ledger(inventory)
-        pool = Pool(self._dir.state / "reuse.sqlite", offered, result_files(self._dir.path))
-        try:
-            for info in inventory.shards:
-                if info.number not in sealed:
-                    shard = assembly.source.read(info)
-                    requests, unusable = assembly.requests_of(shard)
-                    left = ledger.adopt(shard, requests, unusable, pool)
-                    kept += len(requests) - len(left)
-                    for request in left:
-                        estimate.add(request)
-        finally:
-            pool.close()
-            ledger.close()
-        cost = estimate.prompt_cost
-        price = "" if cost is None else f" (about ${usd(cost):.4f} for their prompts)"
-        self._note(f"{kept} answers are kept, {estimate.requests} requests are asked anew{price}")
-
-    def _warn_of_space(self, inventory: Inventory) -> None:
-        """Compare what the rest of the run is likely to take with what is free."""
-        sealed = self._dir.sealed()
-        left = sum(info.rows for info in inventory.shards if info.number not in sealed)
-        if not left:
-            return
-        size = sum(file.size for file in inventory.files)
-        need = (size // inventory.rows + RESULT_BYTES) * left * self._assembly.builder.per_row * 2
-        free = shutil.disk_usage(self._dir.path).free
-        if need > free:
-            self._note(
-                f"warning: about {need / 1e9:.1f} GB may be needed, and {free / 1e9:.1f} GB are free on {self._dir.path}; "
-                "a full disk stops the run, and freeing space lets it go on"
-            )
+        return ended
 
     async def _pass(
-        self,
-        url: str,
-        wire: Transport,
-        ledger: Ledger,
-        inventory: Inventory,
-        watcher: "_Counting",
-        grace_s: float,
-        signals: bool,
+        self, url: str, wire: Transport, ledger: Ledger, inventory: Inventory, watcher: "_Counting"
     ) -> tuple[str | None, int]:
-        """Ask what is left; returns (why it stopped or None, exit code)."""
         clock = SystemClock()
         job = self._assembly.job
         assert isinstance(job.limits.concurrency, int)
+        ledger.hold_back(job.limits.concurrency)
         limits = Limits(job.limits.concurrency, job.limits.requests_per_minute, clock)
         guard = Guard(clock, watcher.pause)
 
@@ -272,22 +167,25 @@ class Session:
             guard=guard,
             in_flight=lambda: limits.in_flight,
             ledger=ledger,
+            ceiling=Ceiling(self._assembly.prices),
             endpoint=self._assembly.endpoint,
             concurrency=job.limits.concurrency,
             clock=clock,
             observer=watcher,
-            grace_s=grace_s,
+            grace_s=job.timeouts.drain,
         )
         sealed = self._dir.sealed()
         done = sum(info.rows for info in inventory.shards if info.number in sealed)
         watcher.skip(done * self._assembly.builder.per_row)
-        left = [info for info in inventory.shards if info.number not in sealed]
-        async with _draining(runner, signals) as caught:
-            await local.run(runner, left)
+        self._interrupts.drains = runner
+        try:
+            await local.run(runner, [info for info in inventory.shards if info.number not in sealed])
+        finally:
+            self._interrupts.drains = None
+        if self._interrupts.signal is not None:
+            return self._interrupts.message, self._interrupts.exit_code
         if guard.fault is not None:
             return guard.message(), 3
-        if caught.signal is not None:
-            return f"interrupted by {caught.signal.name}; run the same command again to go on", 128 + caught.signal
         return None, 0
 
     def _finish(self, manifest: Manifest, inventory: Inventory) -> Counts:
@@ -295,7 +193,7 @@ class Session:
         job, prices = self._assembly.job, self._assembly.prices
         files = [self._dir.part(info.number) for info in inventory.shards]
         if job.output.single_file:
-            parts.merge(files, self._dir.results, inventory.arrow_schema(), job.output.raw)
+            parts.merge(_checked(files), self._dir.results, inventory.arrow_schema(), job.output.raw)
             files = [self._dir.results]
         ok, failed = write_summary(files, self._dir.summary, prices.cost, prices.source)
         counts = Counts(ok + failed, ok, failed)
@@ -306,79 +204,52 @@ class Session:
         self._drop_parts()
         return counts
 
+    def _stop(self, manifest: Manifest, message: str) -> Counts:
+        counts = manifest.counts
+        # on a disk that is full or broken the manifest can't be written either: `status` then says `interrupted`
+        with contextlib.suppress(LedgerError):
+            done = read_progress(self._dir, self._assembly.prices.pico)
+            counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
+            self._dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=message, counts=counts))
+        return counts
+
     def _drop_parts(self) -> None:
         if self._assembly.job.output.single_file:
             self._dir.drop_parts()
 
-
-def remembered(run_dir: RunDir) -> Remembered | None:
-    """What the run directory remembers of its input; None where there is nothing. Raises JobError."""
-    try:
-        return msgspec.json.decode(run_dir.inventory.read_bytes(), type=Remembered)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise JobError(f"{run_dir.inventory}: unreadable ({error}); start over with --fresh") from None
+    def _outcome(self, counts: Counts, asked: int) -> Outcome:
+        code = 1 if counts.failed else 0
+        return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code)
 
 
-def known_shards(run_dir: RunDir) -> Shards | None:
-    stored = remembered(run_dir)
-    return None if stored is None else Shards(stored.requests, stored.inventory.shards)
+def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
+    """The outcome of a run that a signal cut short outside of its asking: while it scanned, prepared or merged."""
+    manifest = run_dir.read_manifest()
+    counts = Counts() if manifest is None else manifest.counts
+    return Outcome(run_dir.url, counts.requests, counts.ok, counts.failed, 0, interrupts.exit_code, interrupts.message)
+
+
+def _checked(files: list[Stored]) -> Iterator[Stored]:
+    for file in files:
+        anyio.from_thread.check_cancelled()
+        yield file
 
 
 class _Counting:
-    """An observer that counts for the manifest and passes everything on."""
+    """An observer that counts what this call asked, and passes everything on."""
 
-    def __init__(self, inner: Observer) -> None:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.tell(Silent())
+
+    def tell(self, inner: Observer) -> None:
+        """Pass on to `inner` from now on."""
         self._inner = inner
-        self._done = self._failed = self.asked = 0
+        self.skip = inner.skip
         self.retry = inner.retry
         self.pause = inner.pause
         self.draining = inner.draining
 
-    @property
-    def counts(self) -> Counts:
-        return Counts(self._done, self._done - self._failed, self._failed)
-
-    def skip(self, requests: int) -> None:
-        self._done += requests
-        self._inner.skip(requests)
-
     def result(self, result: Result, *, stored: bool) -> None:
-        self._done += 1
-        self._failed += result.status != "ok"
         self.asked += not stored
         self._inner.result(result, stored=stored)
-
-
-class _Caught:
-    """The signal that told the run to stop, once there was one; a second one ends it at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    async def listen(self, runner: Runner) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
-            async for one in received:
-                if self.signal is None:
-                    self.signal = one
-                    runner.stop()
-                else:
-                    runner.stop_now()
-
-
-@asynccontextmanager
-async def _draining(runner: Runner, enabled: bool) -> AsyncIterator[_Caught]:
-    caught = _Caught()
-    if not enabled:
-        yield caught
-        return
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(caught.listen, runner)
-        yield caught
-        tasks.cancel_scope.cancel()
-
-
-def _outcome(run_dir: RunDir, counts: Counts, asked: int, message: str | None) -> Outcome:
-    code = 1 if counts.failed else 0
-    return Outcome(str(run_dir.path), counts.requests, counts.ok, counts.failed, asked, code, message)

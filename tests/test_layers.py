@@ -18,11 +18,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("outlook",),
     ("session",),
+    ("prepare",),
     ("assembly",),
     ("engines",),
     ("runner", "progress"),
     ("rows", "chat", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock"),
+    ("errors", "records", "job", "clock", "interrupts"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -40,7 +41,7 @@ OWNERS = {
     "aiohttp": {"chat.transport"},
     "httpx_aiohttp": {"chat.transport"},
     "tenacity": {"pace.retry"},
-    "pyarrow": {"rows", "ledger.parts", "report"},
+    "pyarrow": {"rows", "ledger.parts", "ledger.store", "report"},
     "tqdm": {"progress"},
     "jinja2": {"rows.template", "report"},
     "typer": {"cli"},

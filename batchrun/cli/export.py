@@ -22,7 +22,7 @@ def command(
         raise JobError(f"--format {form}: understood but not yet supported; leave it out")
     found = RunDir(run_dir)
     if found.read_manifest() is None:
-        raise JobError(f"{run_dir}: no run there (no run.json); give a run directory")
+        raise JobError(f"{found.url}: no run there (no run.json); give a run directory")
     files = found.result_files()
     if not files:
         raise JobError(f"{run_dir}: no results yet; see batchrun status {run_dir}")

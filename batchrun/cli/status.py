@@ -1,29 +1,44 @@
 """`batchrun status`: how far a run is, also while it runs."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-EXAMPLES = "batchrun status runs/reviews · batchrun status runs/reviews --json"
+EXAMPLES = "batchrun status runs/reviews · watch batchrun status runs/reviews · batchrun status runs/reviews --json"
 
 
 def command(
     run_dir: Annotated[str, typer.Argument(metavar="DIR", help="The run directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Say how far a run is."""
-    from batchrun.ledger.status import read_status
+    """Say how far a run is: requests done, pace, time left, failures by kind, money spent. Also while it runs."""
+    from batchrun.progress import printable
+    from batchrun.report.status import read_status
 
     status = read_status(run_dir)
-    if as_json:
-        print(json.dumps(status))
-        return
-    left = status["requests"] - status["done"]
-    print(
-        f"{status['state']}: {status['done']}/{status['requests']} requests done, {status['failed']} failed, {left} left"
-    )
-    if status["message"]:
-        from batchrun.progress import printable
+    print(json.dumps(status) if as_json else printable("\n".join(_lines(status))))
 
-        print(printable(status["message"]))
+
+def _lines(status: dict[str, Any]) -> list[str]:
+    from batchrun.progress import clock
+
+    requests, done = status["requests"], status["done"]
+    share = f"{100 * done / requests:.1f} %" if requests else "100 %"
+    left = f", {requests - done} left" if requests > done else ""
+    lines = [f"{status['state']}: {done}/{requests} requests done ({share}), {status['failed']} failed{left}"]
+    if status["rate_per_s"] is not None:
+        eta = f", about {clock(status['eta_s'])} left" if status["eta_s"] else ""
+        lines.append(f"pace:     {status['rate_per_s']:.1f} requests/s over the last minute{eta}")
+    if status["in_flight"]:
+        what = "under way" if status["state"] == "running" else "when it broke off; their answers are lost"
+        lines.append(f"in flight: {status['in_flight']} {what}")
+    if status["failed_by_kind"]:
+        lines.append("failed:   " + ", ".join(f"{kind} {n}" for kind, n in sorted(status["failed_by_kind"].items())))
+    unpriced = f" ({status['unpriced']} answers without a price)" if status["unpriced"] else ""
+    lines.append(f"spent:    ${status['spent_usd']:.4f}{unpriced}")
+    if status["message"]:
+        lines.append(status["message"])
+    elif status["state"] == "interrupted":
+        lines.append("its process has died; run the same command again to go on")
+    return lines

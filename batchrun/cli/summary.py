@@ -18,12 +18,12 @@ def command(
     from batchrun.ledger.run_dir import RunDir
     from batchrun.report.summary import read_summary
 
-    path = RunDir(run_dir).summary
-    if not path.exists():
+    summary = RunDir(run_dir).summary
+    if not summary.exists():
         raise JobError(
             f"{run_dir}: no cost_summary.parquet yet; it is written when the run is complete (see batchrun status)"
         )
-    rows = read_summary(path)
+    rows = read_summary(summary)
     if as_json:
         print(json.dumps({"rows": rows[:-1], "total": rows[-1]}, default=str))
         return

@@ -1,8 +1,10 @@
 """What requests will cost before they are asked: token estimates, and the most that they can come to."""
 
+from math import ceil
+
 import msgspec
 
-from batchrun.judge.prices import Prices, Rate, priced_cost
+from batchrun.judge.prices import Prices, priced_cost
 from batchrun.records import Request
 
 BYTES_PER_TOKEN = 4
@@ -26,8 +28,30 @@ def most_completion_tokens(request: Request) -> int | None:
     return None if most is None else most * (found.n or 1)
 
 
+class Ceiling:
+    """The most that one attempt of a request can cost, in pico-dollars: every byte a token, the answer as long as it may
+    be. None where the model has no flat price or the request doesn't bound its answer.
+    """
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._rates: dict[str, tuple[int, int] | None] = {}
+
+    def __call__(self, request: Request) -> int | None:
+        model = request.model
+        if model not in self._rates:
+            rate = self._prices.rate(model)
+            # whole pico-dollars a token, rounded up: this is asked for every attempt
+            self._rates[model] = None if rate is None else (ceil(max(rate.input, rate.cached)), ceil(rate.output))
+        rates = self._rates[model]
+        if rates is None:
+            return None
+        most = most_completion_tokens(request)
+        return None if most is None else len(request.body) * rates[0] + most * rates[1]
+
+
 class Estimate:
-    """Sums over requests. A token is taken as 4 bytes of the body for what is likely, and as 1 byte for a ceiling.
+    """Sums over requests. A token is taken as 4 bytes of the body.
 
     Money is in pico-dollars, None where a price or a bound is missing.
     """
@@ -35,7 +59,7 @@ class Estimate:
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._unpriced = self._unbounded = False
-        self._prompt = self._most = self._ceiling = self._completion = 0
+        self._prompt = self._most = self._completion = 0
         self.requests = self.prompt_tokens = 0
         self.price_source: str | None = None
 
@@ -55,7 +79,6 @@ class Estimate:
         self.price_source = rate.source
         self._prompt += priced_cost(rate, prompt, 0, 0).input
         self._most += priced_cost(rate, prompt, 0, most or 0).total
-        self._ceiling += priced_cost(_dearest(rate), len(request.body), 0, most or 0).total
 
     @property
     def most_completion_tokens(self) -> int | None:
@@ -70,12 +93,3 @@ class Estimate:
     def most_cost(self) -> int | None:
         """The likely cost of the prompts, with every answer as long as it may be."""
         return None if self._unpriced or self._unbounded or not self.requests else self._most
-
-    @property
-    def ceiling_cost(self) -> int | None:
-        """What these requests can't exceed: every byte a token, every answer as long as it may be."""
-        return None if self._unpriced or self._unbounded or not self.requests else self._ceiling
-
-
-def _dearest(rate: Rate) -> Rate:
-    return rate._replace(input=max(rate.input, rate.cached))

@@ -54,10 +54,15 @@ class Prices:
             return None
         return priced_cost(priced, result.prompt_tokens, result.cached_tokens or 0, result.completion_tokens)
 
+    def pico(self, result: Result) -> int | None:
+        """The same as one amount of pico-dollars."""
+        cost = self.cost(result)
+        return None if cost is None else cost.total
+
     def cost_usd(self, result: Result) -> float | None:
         """The same in USD."""
-        cost = self.cost(result)
-        return None if cost is None else usd(cost.total)
+        cost = self.pico(result)
+        return None if cost is None else usd(cost)
 
     def source(self, result: Result) -> str | None:
         """Where the price of a result's model is from, or None where it has none."""

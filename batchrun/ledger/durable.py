@@ -1,9 +1,11 @@
-"""Writing that survives: files appear whole or not at all, and directories remember them.
+"""Writing that survives: files appear whole or not at all, and their directories remember them.
 
-A failed write or fsync is a LedgerError: after it the data of that file is not trusted again.
+A failed write or sync is a LedgerError: after it the data of that file is not trusted again. A name is durable only
+when the directory that holds it was synced too; a rename touches two.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +14,34 @@ from batchrun.errors import LedgerError
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What network and user-space filesystems say that know no sync of a directory."""
+_MENDS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "raise the quota or free some space",
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
+    errno.EROFS: "it is mounted read-only",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
 
 
 @contextlib.contextmanager
-def disk_faults(path: Path) -> Iterator[None]:
+def disk_faults(path: object) -> Iterator[None]:
     """Turns an OSError into a LedgerError that names the file and the mend."""
     try:
         yield
     except OSError as error:
-        mends = {
-            28: "free some space",
-            122: "raise the quota",
-            30: "it is mounted read-only",
-            13: "check its permissions",
-        }
-        mend = mends.get(error.errno or 0, "check the disk")
-        raise LedgerError(f"{path}: {error.strerror or error}; {mend}, then run the same command again") from error
+        reason = error.strerror or str(error)
+        mend = _MENDS.get(error.errno or 0, "check the disk")
+        raise LedgerError(f"{path}: {reason}; {mend}, then run the same command again") from error
+
+
+def is_full(error: LedgerError) -> bool:
+    """Whether a LedgerError means that no space is left: the data before it is fine."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
 
 
 @contextlib.contextmanager
@@ -47,6 +61,13 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a writer that died left half-written in a folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.tmp"):
+            path.unlink()
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all, and durable on return."""
     with replacing(path) as temporary:
@@ -62,14 +83,77 @@ def sync_file(path: Path) -> None:
 
 
 def sync_dir(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names in a directory durable, where its filesystem can and its permissions let us."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
     finally:
         os.close(handle)
 
 
 def make_dir(path: Path) -> None:
-    """Create a directory (and its parents) that only its owner may read."""
+    """Create a directory (and its parents) that only its owner may read, each known to its parent on the disk."""
     with disk_faults(path):
-        path.mkdir(mode=DIR_MODE, parents=True, exist_ok=True)
+        if path.is_dir():
+            return
+        if path.parent != path:
+            make_dir(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=DIR_MODE)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        sync_dir(path.parent)
+
+
+def move(paths: list[Path], folder: Path) -> None:
+    """Rename files into a folder, durably: the target first, so that a power loss in between loses no name."""
+    make_dir(folder)
+    with disk_faults(folder):
+        for path in paths:
+            path.rename(folder / path.name)
+        for touched in {folder: None, **{path.parent: None for path in paths}}:
+            sync_dir(touched)
+
+
+def remove(paths: list[Path]) -> None:
+    """Remove files, durably; one that is gone already is no fault."""
+    for path in paths:
+        with disk_faults(path):
+            path.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths}:
+        with disk_faults(folder):
+            sync_dir(folder)
+
+
+class Reserve:
+    """Some space held back, to be let go when the disk is full: what is in flight then can still be written down."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._held = False
+        with disk_faults(path):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            try:
+                os.posix_fallocate(handle, 0, size)
+                self._held = True
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                # a filesystem that can't set space aside: there is no reserve
+            except AttributeError:
+                pass  # nor on macOS
+            finally:
+                os.close(handle)
+
+    def release(self) -> bool:
+        """Let the space go; False where there was none to let go."""
+        held, self._held = self._held, False
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        return held

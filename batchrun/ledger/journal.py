@@ -1,14 +1,14 @@
 """A shard's open journal: one JSON line a record, each with its checksum; text that jq reads.
 
-Records are a header, `sent` before an attempt goes on the wire, `lost` when it failed, and `result`. A torn last line
-is dropped with a note; a broken line elsewhere is an error that names the file and the line. Lines are written at once
-and synced in groups by whoever owns the journal.
+Records are a header, `sent` before an attempt goes on the wire, `lost` when it failed, `carried` for attempts that were
+made before the request came to stand here, and `result`. A torn last line is dropped with a note; a broken line
+elsewhere is an error that names the file and the lines. Lines are written at once and synced in groups by whoever owns
+the journal.
 """
 
-import contextlib
 import os
+import threading
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,26 +18,64 @@ from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, write_whol
 from batchrun.records import Result
 
 Key = tuple[int, str, int]
+_NAMED_LINES = 20
 
 
 class Tally(msgspec.Struct):
-    """The attempts of one request: sent, failed with nothing billed or billed for sure, failed with the answer lost."""
+    """The attempts of one request: sent, failed with nothing billed or billed for sure, failed with the answer lost.
+
+    `hash` is the identity of what was asked, `ceiling` the most that one attempt may have cost, in pico-dollars (None
+    where that is unknown).
+    """
 
     sent: int = 0
     failed: int = 0
     unconfirmed: int = 0
+    hash: str = ""
+    ceiling: int | None = None
 
     @property
     def under_way(self) -> int:
         return self.sent - self.failed - self.unconfirmed
 
 
+class Sent(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An attempt is about to go on the wire."""
+
+    row: int
+    variant: str
+    sample: int
+    hash: str
+    ceiling: int | None
+
+
+class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An attempt failed; `unconfirmed` is 1 where its answer was lost, so that it may have been billed."""
+
+    row: int
+    variant: str
+    sample: int
+    unconfirmed: int
+
+
+class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Attempts that a request had before: in another place, or before it was to be asked again."""
+
+    row: int
+    variant: str
+    sample: int
+    hash: str
+    failed: int
+    unconfirmed: int
+
+
 class Line(msgspec.Struct, omit_defaults=True):
-    """One record; exactly one of the fields is set. `sent` is [row, variant, sample], `lost` adds unconfirmed 0 or 1."""
+    """One record; exactly one of the fields is set."""
 
     shard: str | None = None
-    sent: Key | None = None
-    lost: tuple[int, str, int, int] | None = None
+    sent: Sent | None = None
+    lost: Lost | None = None
+    carried: Carried | None = None
     result: Result | None = None
 
 
@@ -64,19 +102,20 @@ def opened_line(line: bytes) -> Line | None:
 
 
 class Replay(msgspec.Struct):
-    """What a journal holds: results and attempts by request key, and whether a torn tail was cut off."""
+    """What a journal holds: results and attempts by request key, and whether a torn tail was cut off.
+
+    `whole` are the lines that can be believed, each with its newline.
+    """
 
     shard: str | None
     results: dict[Key, Result]
     tallies: dict[Key, Tally]
     torn: bool = False
-    whole_bytes: int = 0
+    whole: bytes = b""
 
-    def in_flight(self) -> dict[Key, int]:
-        """Attempts that were sent and never heard of again, by request: those under way when the writer died."""
-        return {
-            key: tally.under_way for key, tally in self.tallies.items() if key not in self.results and tally.under_way
-        }
+    def in_flight(self) -> dict[Key, Tally]:
+        """The requests that were sent and never heard of again: those under way when the writer died."""
+        return {key: tally for key, tally in self.tallies.items() if key not in self.results and tally.under_way > 0}
 
 
 def replay(path: Path) -> Replay:
@@ -84,38 +123,69 @@ def replay(path: Path) -> Replay:
     with disk_faults(path):
         data = path.read_bytes()
     found = Replay(None, {}, {})
-    start = 0
-    number = 0
-    while start < len(data):
-        end = data.find(b"\n", start)
-        line = data[start:] if end < 0 else data[start:end]
-        record = opened_line(line) if end >= 0 else None
-        number += 1
+    *lines, tail = data.split(b"\n")
+    damaged: list[int] = []
+    for number, line in enumerate(lines, 1):
+        record = opened_line(line)
         if record is None:
-            if end >= 0:
-                raise LedgerError(
-                    f"{path}:{number}: this record is damaged (its checksum is wrong). Set the file aside, under another "
-                    "name, and run the same command again: the requests in it are asked anew"
-                )
+            damaged.append(number)
+        else:
+            _apply(found, record)
+    found.whole = data[: len(data) - len(tail)]
+    if tail:
+        record = opened_line(tail)
+        if record is None:
             found.torn = True
-            break
-        start = end + 1
-        found.whole_bytes = start
-        _apply(found, record)
+        else:  # only its newline is missing
+            _apply(found, record)
+            found.whole = data + b"\n"
+    if damaged:
+        raise LedgerError(_damage(path, damaged))
     return found
+
+
+def _damage(path: Path, numbers: list[int]) -> str:
+    """What is damaged, and how to go on without it and with all the rest."""
+    shown = ", ".join(map(str, numbers[:_NAMED_LINES]))
+    if len(numbers) > _NAMED_LINES:
+        return (
+            f"{path}: {len(numbers)} lines are damaged ({shown}, …): their checksums are wrong. Set the file aside, under "
+            "another name, and run the same command again: the requests in it are asked anew"
+        )
+    what = (
+        f"line {shown} is damaged: its checksum is"
+        if len(numbers) == 1
+        else f"lines {shown} are damaged: checksums are"
+    )
+    script = ";".join(f"{number}d" for number in numbers)
+    return (
+        f"{path}: {what} wrong. To go on without what stands there:  sed -i.damaged '{script}' '{path}'\n"
+        "and run the same command again: all other answers are kept"
+    )
 
 
 def _apply(found: Replay, record: Line) -> None:
     if record.result is not None:
         found.results[record.result.key] = record.result
     elif record.sent is not None:
-        found.tallies.setdefault(record.sent, Tally()).sent += 1
+        sent = record.sent
+        tally = found.tallies.setdefault((sent.row, sent.variant, sent.sample), Tally())
+        tally.sent += 1
+        tally.hash, tally.ceiling = sent.hash, sent.ceiling
     elif record.lost is not None:
-        tally = found.tallies.setdefault(record.lost[:3], Tally())
-        if record.lost[3]:
+        lost = record.lost
+        tally = found.tallies.setdefault((lost.row, lost.variant, lost.sample), Tally())
+        if lost.unconfirmed:
             tally.unconfirmed += 1
         else:
             tally.failed += 1
+    elif record.carried is not None:
+        carried = record.carried
+        tally = found.tallies.setdefault((carried.row, carried.variant, carried.sample), Tally())
+        tally.hash = carried.hash
+        tally.failed += carried.failed
+        tally.unconfirmed += carried.unconfirmed
+        tally.sent += carried.failed + carried.unconfirmed
     elif record.shard is not None:
         found.shard = record.shard
 
@@ -126,50 +196,65 @@ class Journal:
     def __init__(self, path: Path, shard: str) -> None:
         self.path = path
         self._dirty = False
-        self._failed = False
-        self._known = path.exists()
+        self._torn = False
+        self._distrusted = False
+        self._lock = threading.Lock()  # `sync` and `close` come from different threads
+        known = path.exists()
         with disk_faults(path):
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        if not self._known:
+            self._size = os.fstat(self._handle).st_size
+        # a file outlives a power loss only when its folder knows it; that it stands there doesn't prove that
+        self._known = False
+        if not known:
             self.append(Line(shard=shard))
 
     def append(self, record: Line) -> None:
-        if self._failed:
+        """Write one record. Raises LedgerError; where only space was missing (`durable.is_full`) it may be tried again."""
+        if self._torn or self._distrusted:
             raise LedgerError(f"{self.path}: an earlier write or sync failed; nothing more is written to it")
         line = sealed_line(record)
-        # a part of a line may be on the disk: only the next writer, who checks it all, may go on behind it
-        self._failed = True
-        with disk_faults(self.path):
-            written = os.write(self._handle, line)
-            while written < len(line):
-                written += os.write(self._handle, line[written:])
-        self._failed = False
+        try:
+            with disk_faults(self.path):
+                written = os.write(self._handle, line)
+                while written < len(line):
+                    written += os.write(self._handle, line[written:])
+        except LedgerError:
+            self._cut_back()
+            raise
+        self._size += len(line)
         self._dirty = True
 
-    def sync(self) -> None:
-        """Called from a thread; raises LedgerError, after which the run must stop."""
-        if self._dirty:
-            self._dirty = False
-            with disk_faults(self.path), self._final():
-                os.fdatasync(self._handle)
-                if not self._known:
-                    # a new file outlives a power loss only when its folder does know it
-                    sync_dir(self.path.parent)
-                    self._known = True
-
-    @contextlib.contextmanager
-    def _final(self) -> Iterator[None]:
-        """After a failed sync the kernel may call pages clean that never reached the disk: this file is done with."""
+    def _cut_back(self) -> None:
+        """Take away the part of a line that a failed write left. If that fails too, nothing may be written behind it."""
         try:
-            yield
+            os.ftruncate(self._handle, self._size)
         except OSError:
-            self._failed = True
-            raise
+            self._torn = True
+
+    def sync(self) -> None:
+        """Called from any thread; raises LedgerError, after which the run must stop."""
+        with self._lock:
+            if self._handle < 0 or not self._dirty:
+                return
+            if self._distrusted:
+                raise LedgerError(f"{self.path}: an earlier sync failed; what it holds is not trusted")
+            self._dirty = False
+            try:
+                with disk_faults(self.path):
+                    os.fdatasync(self._handle)
+                    if not self._known:
+                        sync_dir(self.path.parent)
+                        self._known = True
+            except LedgerError:
+                # the kernel may now call pages clean that never reached the disk: this file is done with
+                self._distrusted = self._dirty = True
+                raise
 
     def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        with self._lock:
+            if self._handle >= 0:
+                os.close(self._handle)
+                self._handle = -1
 
 
 def reopen(path: Path, shard: str) -> tuple[Journal, Replay]:
@@ -179,10 +264,14 @@ def reopen(path: Path, shard: str) -> tuple[Journal, Replay]:
     if not path.exists():
         return Journal(path, shard), Replay(None, {}, {})
     found = replay(path)
-    if found.whole_bytes == 0:
-        path.unlink()
+    if not found.whole:
+        with disk_faults(path):
+            path.unlink()
         return Journal(path, shard), found
-    with disk_faults(path):
-        data = path.read_bytes()[: found.whole_bytes]
-    write_whole(path, data)
+    write_whole(path, found.whole)
     return Journal(path, shard), found
+
+
+def rewrite(path: Path, shard: str, lines: list[Line]) -> None:
+    """Put a journal of just these records at `path`, whole and durable."""
+    write_whole(path, b"".join(map(sealed_line, [Line(shard=shard), *lines])))

@@ -1,33 +1,42 @@
 """The ledger of one run: open shards with their journals, what is done in them, and their sealing.
 
 Called from one event loop (`open`, `sent`, `lost`, `record`) and from threads (`sync`, `seal`). An answer is in the
-journal when `record` returns; a sealed shard's journal is removed only after its part is durable.
+journal when `record` returns; a sealed shard's journal is removed only after its part is durable. When the disk is full
+a small reserve is let go, so that answers to what is in flight can still be written down; `full` says so.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from batchrun.ledger import parts
-from batchrun.ledger.durable import disk_faults, sync_dir
-from batchrun.ledger.journal import Journal, Key, Line, Tally, reopen, replay
+from batchrun.errors import LedgerError
+from batchrun.ledger import durable, parts
+from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Request, Result, Shard
 
+_RESERVE = "reserve"
+_RESERVE_LEAST = 1 << 20
+_RESERVE_EACH = 64 << 10
+"""Bytes held back for the answer of one request in flight."""
+_RESERVE_MOST = 64 << 20
+
 
 class OpenShard:
-    """A shard under way. `left` are the requests that still need a result, `results` those that have one."""
+    """A shard under way. `left` are the requests that still need a result, `pending` how many results are missing."""
 
-    def __init__(self, shard: Shard, journal: Journal) -> None:
+    def __init__(self, shard: Shard, journal: Journal, tallies: dict[Key, Tally]) -> None:
         self.shard = shard
         self.journal = journal
-        self.tallies: dict[Key, Tally] = {}
+        self.tallies = tallies
         self.left: list[Request] = []
         self.pending = 0
 
 
 class Ledger:
-    """`inputs_of` makes the input table of a shard, `cost_usd` prices a result when its shard is sealed."""
+    """`inputs_of` makes the input table of a shard, `cost` prices a result in pico-dollars when its shard is sealed, and
+    `usd` turns those into dollars. `full` is the fault of a disk that has no space left, None while there is some.
+    """
 
     def __init__(
         self,
@@ -36,17 +45,26 @@ class Ledger:
         per_row: int,
         variant_names: list[str],
         inputs_of: Callable[[Shard], Any],
-        cost_usd: Callable[[Result], float | None],
+        cost: Callable[[Result], int | None],
+        usd: Callable[[int], float],
         raw: bool,
     ) -> None:
         self._dir = run_dir
         self._per_row = per_row
         self._places = {name: place for place, name in enumerate(variant_names)}
         self._inputs_of = inputs_of
-        self._cost_usd = cost_usd
+        self._cost = cost
+        self._usd = usd
         self._raw = raw
         self._open: dict[int, OpenShard] = {}
+        self._reserve: durable.Reserve | None = None
+        self.full: LedgerError | None = None
         self.torn: list[str] = []
+
+    def hold_back(self, in_flight: int) -> None:
+        """Set the space aside that the answers to so many requests may need."""
+        size = min(_RESERVE_MOST, max(_RESERVE_LEAST, in_flight * _RESERVE_EACH))
+        self._reserve = durable.Reserve(self._dir.state / _RESERVE, size)
 
     def open(self, shard: Shard, requests: list[Request], unusable: list[Result]) -> tuple[OpenShard, list[Result]]:
         """Open a shard's journal and say what it already holds. `unusable` are results of rows that can't be asked.
@@ -57,12 +75,11 @@ class Ledger:
         journal, found = reopen(path, shard.info.digest)
         if found.torn:
             self.torn.append(path.name)
-        opened = OpenShard(shard, journal)
-        opened.tallies = found.tallies
+        opened = OpenShard(shard, journal, found.tallies)
         done: list[Result] = []
         for result in unusable:
             if result.key not in found.results:
-                opened.journal.append(Line(result=result))
+                self._append(opened, Line(result=result))
             done.append(result)
         for request in requests:
             earlier = found.results.get(request.key)
@@ -84,10 +101,13 @@ class Ledger:
         left: list[Request] = []
         for request in opened.left:
             drawn = pool.draw(request)
-            if drawn is None:
-                left.append(request)
-            else:
-                opened.journal.append(Line(result=drawn))
+            if drawn is not None:
+                self._append(opened, Line(result=drawn))
+                continue
+            left.append(request)
+            attempts = pool.draw_attempts(request)
+            if attempts is not None and request.key not in opened.tallies:
+                self._append(opened, Line(carried=Carried(*request.key, request.hash, *attempts)))
         if left:
             opened.journal.sync()
             opened.journal.close()
@@ -102,12 +122,13 @@ class Ledger:
         if tally is not None:
             for _ in range(tally.under_way):
                 tally.unconfirmed += 1
-                opened.journal.append(Line(lost=(*key, 1)))
+                self._append(opened, Line(lost=Lost(*key, 1)))
 
-    def sent(self, opened: OpenShard, key: Key) -> None:
-        """Before an attempt goes on the wire."""
+    def sent(self, opened: OpenShard, request: Request, ceiling: int | None) -> None:
+        """Before an attempt goes on the wire; `ceiling` is the most that it may cost, in pico-dollars."""
+        key = request.key
         opened.tallies.setdefault(key, Tally()).sent += 1
-        opened.journal.append(Line(sent=key))
+        self._append(opened, Line(sent=Sent(*key, request.hash, ceiling)))
 
     def lost(self, opened: OpenShard, key: Key, unconfirmed: bool) -> None:
         """After an attempt failed."""
@@ -116,14 +137,23 @@ class Ledger:
             tally.unconfirmed += 1
         else:
             tally.failed += 1
-        opened.journal.append(Line(lost=(*key, int(unconfirmed))))
+        self._append(opened, Line(lost=Lost(*key, int(unconfirmed))))
 
     def record(self, opened: OpenShard, result: Result) -> bool:
         """Journal a result; True where it was the shard's last."""
-        opened.journal.append(Line(result=result))
+        self._append(opened, Line(result=result))
         opened.tallies.pop(result.key, None)
         opened.pending -= 1
         return opened.pending == 0
+
+    def _append(self, opened: OpenShard, line: Line) -> None:
+        try:
+            opened.journal.append(line)
+        except LedgerError as error:
+            if not durable.is_full(error) or self._reserve is None or not self._reserve.release():
+                raise
+            self.full = error
+            opened.journal.append(line)
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power loss."""
@@ -135,21 +165,26 @@ class Ledger:
         number = opened.shard.info.number
         opened.journal.sync()
         results = sorted(replay(opened.journal.path).results.values(), key=self._order)
-        parts.write_part(
-            self._dir.part(number), self._inputs_of(opened.shard), self._per_row, results, self._cost_usd, self._raw
-        )
+        inputs = self._inputs_of(opened.shard)
+        parts.write_part(self._dir.part(number), inputs, self._per_row, results, self._cost, self._usd, self._raw)
         del self._open[number]
         opened.journal.close()
-        with disk_faults(opened.journal.path):
-            opened.journal.path.unlink()
-            sync_dir(self._dir.state)
+        durable.remove([opened.journal.path])
 
     def close(self) -> None:
         """Sync and close what is still open: those shards go on another time."""
+        faults: list[LedgerError] = []
         for opened in self._open.values():
-            opened.journal.sync()
+            try:
+                opened.journal.sync()
+            except LedgerError as error:  # the others are still to be made durable
+                faults.append(error)
             opened.journal.close()
         self._open.clear()
+        if self._reserve is not None:
+            self._reserve.release()
+        if faults:
+            raise faults[0]
 
     def _order(self, result: Result) -> tuple[int, int, int]:
         return (result.row, self._places[result.variant], result.sample)

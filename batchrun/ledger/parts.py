@@ -1,18 +1,20 @@
 """Sealed shards as Parquet parts, and the merge of parts into results.parquet, one row group a shard (contract.md §6).
 
-The owner of pyarrow on the way out. Results come judged: what a result costs is asked of a function.
+The owner of pyarrow on the way out. Results come judged: what a result costs is asked of a function. Every page carries
+its checksum, and a checksum that doesn't fit is damage, never an answer.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.durable import replacing
+from batchrun.ledger.store import Stored, one_line
 from batchrun.records import Result
 
 RESULT_SCHEMA = pa.schema(
@@ -52,6 +54,7 @@ RESULT_SCHEMA = pa.schema(
 )
 _RAW = pa.field("response", pa.string())
 _JUDGED = ("cost_usd",)
+_TALLY = b"batchrun.tally"
 
 
 def result_schema(raw: bool) -> pa.Schema:
@@ -72,68 +75,150 @@ def input_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
+class Tally(msgspec.Struct):
+    """What a part holds, in a few numbers: kept in its footer, so that `status` need not read it.
+
+    Money is in pico-dollars. `since` and `until` are when its first request was sent and its last answer was whole, in
+    microseconds since the epoch; None where nothing was sent.
+    """
+
+    ok: int = 0
+    failed: dict[str, int] = {}
+    cost: int = 0
+    unpriced: int = 0
+    since: int | None = None
+    until: int | None = None
+
+    def add(self, result: Result, cost: int | None) -> None:
+        """Count one result; `cost` is what it is known to have cost."""
+        if result.status == "ok":
+            self.ok += 1
+        else:
+            kind = result.error_kind or "unknown"
+            self.failed[kind] = self.failed.get(kind, 0) + 1
+        if cost is not None:
+            self.cost += cost
+        elif result.total_tokens:
+            self.unpriced += 1
+        if result.started_at is not None:
+            until = result.started_at + int((result.latency_s or 0.0) * 1e6)
+            self.since = result.started_at if self.since is None else min(self.since, result.started_at)
+            self.until = until if self.until is None else max(self.until, until)
+
+
 def write_part(
-    path: Path, inputs: Any, per_row: int, results: list[Result], cost_usd: Callable[[Result], float | None], raw: bool
+    target: Stored,
+    inputs: Any,
+    per_row: int,
+    results: list[Result],
+    cost: Callable[[Result], int | None],
+    usd: Callable[[int], float],
+    raw: bool,
 ) -> None:
-    """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row."""
+    """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row. `cost`
+    prices a result in pico-dollars, `usd` turns those into dollars.
+    """
     schema = result_schema(raw)
     if len(results) != inputs.num_rows * per_row:
-        raise LedgerError(f"{path}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
+        raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
         inputs = inputs.take(pa.array([row for row in range(inputs.num_rows) for _ in range(per_row)], pa.int64()))
+    costs = [cost(result) for result in results]
+    tally = Tally()
+    for result, paid in zip(results, costs, strict=True):
+        tally.add(result, paid)
     columns = list(inputs.columns)
     for field in schema:
         values = (
-            [cost_usd(result) for result in results]
+            [None if paid is None else usd(paid) for paid in costs]
             if field.name in _JUDGED
             else [getattr(result, field.name) for result in results]
         )
         columns.append(pa.array(values, field.type))
-    names = [*input_names(inputs.column_names), *schema.names]
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, names), temporary, compression="zstd", row_group_size=max(1, len(results)))
+    table = pa.table(columns, [*input_names(inputs.column_names), *schema.names])
+    _write(target, table.replace_schema_metadata({_TALLY: msgspec.json.encode(tally)}))
 
 
-def merge(parts: Sequence[Path], target: Path, empty: Any, raw: bool) -> None:
+def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
+    """The numbers of a part: from its footer, or counted where it has none (parts cut out of a merged file)."""
+    with _readable(part), part.opened() as source:
+        kept = (pq.read_schema(source).metadata or {}).get(_TALLY)
+    if kept is not None:
+        return msgspec.json.decode(kept, type=Tally)
+    tally = Tally()
+    for result in read_results(part, raw=False):
+        tally.add(result, cost(result))
+    return tally
+
+
+def failures(file: Stored) -> dict[str, int]:
+    """How many results failed, by kind; reads two columns."""
+    with _opened(file) as opened:
+        table = opened.read(columns=["status", "error_kind"], use_threads=False)
+    kinds = table["error_kind"].filter(pc.not_equal(table["status"], "ok")).fill_null("unknown")
+    return {one["values"].as_py(): one["counts"].as_py() for one in kinds.value_counts()}
+
+
+def merge(parts: Iterable[Stored], target: Stored, empty: Any, raw: bool) -> None:
     """Write parts, in order, as one file with one row group a part. `empty` is the input schema for a run of no rows."""
-    with replacing(target) as temporary:
-        if not parts:
+    writer: Any = None
+    with target.replacing() as temporary:
+        try:
+            for part in parts:
+                table = _read(part).replace_schema_metadata(None)
+                if writer is None:
+                    writer = pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True)
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+        finally:
+            if writer is not None:
+                writer.close()
+        if writer is None:
             fields = [field.with_name(name) for name, field in zip(input_names(empty.names), empty, strict=True)]
             schema = pa.schema([*(field.remove_metadata() for field in fields), *result_schema(raw)])
-            pq.write_table(schema.empty_table(), temporary, compression="zstd")
-            return
-        with _readable(parts[0]):
-            schema = pq.read_schema(parts[0])
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for part in parts:
-                table = _read(part)
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
+            pq.write_table(schema.empty_table(), temporary, compression="zstd", write_page_checksum=True)
 
 
-def split(merged: Path, names: Sequence[Path]) -> None:
+def split(merged: Stored, names: Iterable[Stored]) -> None:
     """Undo `merge`: each row group as a part of its own."""
-    with _readable(merged), pq.ParquetFile(merged) as opened:
-        for group, path in enumerate(names):
-            with replacing(path) as temporary:
-                table = opened.read_row_group(group)
-                pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, table.num_rows))
+    with _opened(merged) as opened:
+        for group, target in enumerate(names):
+            _write(target, _group(opened, group))
 
 
-def read_table(files: Sequence[Path]) -> Any:
+def read_table(files: Sequence[Stored]) -> Any:
     """All columns of the results, as one pyarrow Table."""
-    tables = [_read(path) for path in files]
+    tables = [_read(file).replace_schema_metadata(None) for file in files]
     return pa.concat_tables(tables) if tables else RESULT_SCHEMA.empty_table()
 
 
-def read_results(path: Path, raw: bool = True) -> Iterator[Result]:
+def read_schema(file: Stored) -> Any:
+    """The arrow schema of a file of results."""
+    with _opened(file) as opened:
+        return opened.schema_arrow
+
+
+def read_groups(file: Stored) -> Iterator[Any]:
+    """All columns, a table for each row group."""
+    with _opened(file) as opened:
+        for group in range(opened.num_row_groups):
+            yield _group(opened, group)
+
+
+def read_results(file: Stored, raw: bool = True) -> Iterator[Result]:
     """The results in a part or a merged file, without their input columns, a row group at a time."""
-    names = [name for name in result_schema(raw).names if name not in _JUDGED]
-    with _readable(path), pq.ParquetFile(path) as opened:
-        present = [name for name in names if name in opened.schema_arrow.names]
+    with _opened(file) as opened:
+        kept = opened.schema_arrow
+        present = [name for name in RESULT_SCHEMA.names if name not in _JUDGED]
+        if raw and _RAW.name in kept.names and kept.names[-1] == _RAW.name:
+            present.append(_RAW.name)
+        left = opened.metadata.num_rows
         for batch in opened.iter_batches(1024, columns=present):
             columns = {name: _values(batch.column(name)) for name in present}
+            left -= batch.num_rows
             for row in zip(*columns.values(), strict=True):
                 yield Result(**dict(zip(columns, row, strict=True)))
+        if left:
+            raise pa.ArrowInvalid(f"{left} of its rows are missing")
 
 
 def _values(column: Any) -> list[Any]:
@@ -143,26 +228,55 @@ def _values(column: Any) -> list[Any]:
     return values
 
 
-def _read(part: Path) -> Any:
-    with _readable(part):
-        return pq.read_table(part, use_threads=False)
+def _group(opened: Any, number: int) -> Any:
+    table = opened.read_row_group(number)
+    if table.num_rows != opened.metadata.row_group(number).num_rows:
+        raise pa.ArrowInvalid(f"rows of its row group {number} are missing")
+    return table
+
+
+def _write(target: Stored, table: Any) -> None:
+    with target.replacing() as temporary:
+        size = max(1, table.num_rows)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=size, write_page_checksum=True)
+
+
+def _read(file: Stored) -> Any:
+    with _opened(file) as opened:
+        table = opened.read(use_threads=False)
+        if table.num_rows != opened.metadata.num_rows:
+            raise pa.ArrowInvalid("some of its rows are missing")
+        return table
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _opened(file: Stored) -> Iterator[Any]:
+    with (
+        _readable(file),
+        file.opened() as source,
+        pq.ParquetFile(source, page_checksum_verification=True) as opened,
+    ):
+        _check_footer(opened)
+        yield opened
+
+
+def _check_footer(opened: Any) -> None:
+    """A footer has no checksum of its own: what it says of rows and columns must agree with itself and with us."""
+    footer, kept = opened.metadata, opened.schema_arrow
+    if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
+        raise pa.ArrowInvalid("its footer contradicts itself")
+    for field in RESULT_SCHEMA:
+        if kept.names.count(field.name) != 1 or kept.field(field.name).type != field.type:
+            raise pa.ArrowInvalid(f"its column {field.name} is not what it was")
+
+
+@contextlib.contextmanager
+def _readable(file: Stored) -> Iterator[None]:
     """Damage to a sealed file is a LedgerError that names it and the way on."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         raise LedgerError(
-            f"{path}: this sealed file cannot be read: {error}. Set it aside, under another name, and run the same "
-            "command again: what it holds is asked anew"
+            f"{file}: this sealed file cannot be read: {one_line(error)}. Set it aside, under another name, and run the "
+            "same command again: what it holds is asked anew"
         ) from error
-
-
-def count_results(path: Path) -> tuple[int, int]:
-    """(ok, failed) of a part, reading one column."""
-    with _readable(path):
-        column = pq.read_table(path, columns=["status"], use_threads=False)["status"].to_pylist()
-    ok = column.count("ok")
-    return ok, len(column) - ok

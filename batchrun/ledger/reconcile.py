@@ -4,15 +4,16 @@ Every step can be cut short by a crash and taken again: files are moved before t
 replaced, and a part counts only where its shard stands unchanged in the inventory.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from batchrun.ledger import parts
-from batchrun.ledger.durable import disk_faults, sync_dir, write_whole
-from batchrun.ledger.journal import Line, replay, sealed_line
+from batchrun.ledger import durable, parts
+from batchrun.ledger.journal import Carried, Line, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
-from batchrun.records import ShardInfo
+from batchrun.ledger.store import LocalStore
+from batchrun.records import Result, ShardInfo
 
 
 class Shards(msgspec.Struct, frozen=True):
@@ -27,17 +28,26 @@ def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> None:
     kept = set()
     if old is not None and old.requests == new.requests:
         kept = {one.number for one, other in zip(old.shards, new.shards, strict=False) if one == other}
-    unchanged = old is not None and old.requests == new.requests and old.shards == new.shards
-    if old is not None and not unchanged:
+    stale = []
+    if old is None and run_dir.results.exists():
+        stale.append(run_dir.results)  # what it holds can't be told by shards any more, by requests it can
+        run_dir.summary.remove()
+    elif old is not None and (old != new or run_dir.sealed() != {info.number for info in old.shards}):
         _unmerge(run_dir, old)
-    sealed = run_dir.sealed()
-    stale = [run_dir.part(number) for number in sealed - kept]
-    stale += [run_dir.journal(number) for number in run_dir.open_journals() - kept]
-    run_dir.supersede(stale)
-    for number in sealed & kept & run_dir.open_journals():
-        # a crash fell between the part's rename and the journal's removal
-        with disk_faults(run_dir.journal(number)):
-            run_dir.journal(number).unlink()
+    sealed, journals = run_dir.sealed(), run_dir.open_journals()
+    stale += [run_dir.part(number) for number in sorted(sealed - kept)]
+    run_dir.supersede(stale, [run_dir.journal(number) for number in sorted(journals - kept)])
+    finished = sorted(sealed & kept & journals)
+    if finished:
+        # a crash fell between a part's rename and its journal's removal: the rename may not be on the disk yet
+        _settle(run_dir)
+        durable.remove([run_dir.journal(number) for number in finished])
+
+
+def _settle(run_dir: RunDir) -> None:
+    if isinstance(run_dir.store, LocalStore):
+        with durable.disk_faults(run_dir.url):
+            durable.sync_dir((run_dir.store.root / run_dir.part(0).name).parent)
 
 
 def _unmerge(run_dir: RunDir, old: Shards) -> None:
@@ -47,39 +57,60 @@ def _unmerge(run_dir: RunDir, old: Shards) -> None:
     if old.shards:
         # all of them, also those that stand already: an earlier attempt may have been cut short
         parts.split(run_dir.results, [run_dir.part(info.number) for info in old.shards])
-    with disk_faults(run_dir.results):
-        run_dir.results.unlink()
-        run_dir.summary.unlink(missing_ok=True)
-        sync_dir(run_dir.path)
+    run_dir.results.remove()
+    run_dir.summary.remove()
 
 
-def reopen_failed(run_dir: RunDir, shards: Shards) -> int:
-    """For --retry-failed: shards with failed results become open again, holding only their `ok` ones.
+def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int]) -> int:
+    """For --retry-failed: shards with failed results become open again, holding only their `ok` ones and, of the others,
+    the attempts. What is replaced is set aside. `numbers` are the shards to look at.
 
     Returns how many results are to be asked again.
     """
     _unmerge(run_dir, shards)
+    sealed, journals = run_dir.sealed(), run_dir.open_journals()
     count = 0
-    for number in sorted(run_dir.sealed()):
-        path = run_dir.part(number)
-        results = list(parts.read_results(path))
-        failed = sum(result.status != "ok" for result in results)
-        if failed:
-            count += failed
-            lines = [sealed_line(Line(shard=shards.shards[number].digest))]
-            lines += [sealed_line(Line(result=result)) for result in results if result.status == "ok"]
-            write_whole(run_dir.journal(number), b"".join(lines))
-            run_dir.supersede([path])
-    for number in sorted(run_dir.open_journals() - run_dir.sealed()):
-        count += _drop_failed(run_dir.journal(number), shards.shards[number].digest)
+    for number in numbers:
+        path, part = run_dir.journal(number), run_dir.part(number)
+        if number in sealed:
+            results = list(parts.read_results(part))
+        elif number in journals:
+            results = list(replay(path).results.values())
+        else:
+            continue
+        # a row that can't become a request is no request to ask again
+        failed = sum(result.status != "ok" and result.request_hash != "" for result in results)
+        if not failed:
+            continue
+        count += failed
+        if number in sealed:
+            rewrite(path, shards.shards[number].digest, _without_failed(results))
+            run_dir.supersede([part], [])
+        else:
+            _drop_failed(run_dir, number, path, shards.shards[number].digest)
     return count
 
 
-def _drop_failed(path: Path, digest: str) -> int:
+def _without_failed(results: Iterable[Result]) -> list[Line]:
+    lines = []
+    for one in results:
+        if one.status == "ok":
+            lines.append(Line(result=one))
+        elif one.attempts:
+            billed = one.attempts - one.unconfirmed_attempts
+            lines.append(Line(carried=Carried(*one.key, one.request_hash, billed, one.unconfirmed_attempts)))
+    return lines
+
+
+def _drop_failed(run_dir: RunDir, number: int, path: Path, digest: str) -> None:
+    """The same for a shard that is open: its journal is copied aside before it is replaced."""
     found = replay(path)
-    failed = [result for result in found.results.values() if result.status != "ok"]
-    if failed:
-        lines = [sealed_line(Line(shard=digest))]
-        lines += [sealed_line(Line(result=result)) for result in found.results.values() if result.status == "ok"]
-        write_whole(path, b"".join(lines))
-    return len(failed)
+    lines = _without_failed(found.results.values())
+    for key, tally in found.tallies.items():
+        if key not in found.results:
+            # attempts under way when the writer died stay so
+            lines.append(Line(carried=Carried(*key, tally.hash, tally.failed, tally.sent - tally.failed)))
+    copy = run_dir.state / f"journal-{number:05d}.jsonl.retried"
+    durable.write_whole(copy, found.whole)
+    run_dir.supersede([], [copy])
+    rewrite(path, digest, lines)

@@ -1,4 +1,4 @@
-"""Answers that were paid for before, found again by the hash of what was asked: of this run before its job or input
+"""Results that were come to before, found again by the hash of what was asked: of this run before its job or input
 changed, and of other runs (`reuse`).
 
 Identity is the content of a request, not its place (contract.md §7.2). Each answer is drawn at most once: two rows that
@@ -11,49 +11,104 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from batchrun.ledger.durable import disk_faults
+from batchrun.errors import LedgerError
 from batchrun.ledger.journal import replay
 from batchrun.ledger.parts import read_results
+from batchrun.ledger.run_dir import RunDir
+from batchrun.ledger.store import Stored
 from batchrun.records import Request, Result
 
-_TABLE = """
+_TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
-CREATE TABLE answer (identity BLOB PRIMARY KEY, hash TEXT NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL);
-CREATE INDEX by_hash ON answer (hash, number);
+CREATE TABLE answer (
+  identity BLOB PRIMARY KEY, hash TEXT NOT NULL, failed INTEGER NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL
+);
+CREATE INDEX by_hash ON answer (hash, failed, number);
+CREATE TABLE attempts (hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL);
+CREATE INDEX attempts_by_hash ON attempts (hash);
 """
 _decode = msgspec.json.Decoder(Result).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Pool:
-    """The `ok` results in files, less those that stand in the run already. `close` removes the index."""
+class Offer(NamedTuple):
+    """A file to draw from: its `ok` answers always; where it is `fresh`, set aside by the change that is being made, its
+    failures too (they are neither new nor changed) and the attempts of what it had no result for.
+    """
 
-    def __init__(self, path: Path, offered: Iterable[Path], standing: Iterable[Path]) -> None:
+    file: Stored | Path
+    fresh: bool
+
+
+class Pool:
+    """What files offer, less what stands in the run already. `close` removes the index.
+
+    With `retry_failed`, failures are not drawn: their attempts are carried over to the request that is asked again.
+    """
+
+    def __init__(
+        self, path: Path, offers: Iterable[Offer], standing: Iterable[Stored | Path], *, retry_failed: bool
+    ) -> None:
         self._path = path
         self._forget()
-        try:
+        with self._faults():
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript(_TABLE)
-            self._db.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", _answers(offered))
+            self._db.executescript(_TABLES)
+            for offer in offers:
+                self._take(offer, retry_failed)
             # an answer that was drawn already must not be drawn again
-            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in _ok(standing)))
-        except sqlite3.OperationalError as error:
-            with disk_faults(path):
-                raise OSError(error.sqlite_errorcode, str(error)) from error
+            drawn = (result for file in standing for result in _results(file))
+            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
+
+    def _take(self, offer: Offer, retry_failed: bool) -> None:
+        for result in _results(offer.file):
+            failed = result.status != "ok"
+            if failed and (not offer.fresh or not result.request_hash):
+                continue
+            if failed and retry_failed:
+                self._carry(
+                    result.request_hash, result.attempts - result.unconfirmed_attempts, result.unconfirmed_attempts
+                )
+                continue
+            self._db.execute(
+                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, (SELECT count(*) FROM answer), ?)",
+                (_identity(result), result.request_hash, failed, _encode(result)),
+            )
+        if offer.fresh and isinstance(offer.file, Path):
+            found = replay(offer.file)
+            for key, tally in found.tallies.items():
+                if key not in found.results:
+                    self._carry(tally.hash, tally.failed, tally.sent - tally.failed)
+
+    def _carry(self, identity: str, failed: int, unconfirmed: int) -> None:
+        self._db.execute("INSERT INTO attempts VALUES (?, ?, ?)", (identity, failed, unconfirmed))
 
     def draw(self, request: Request) -> Result | None:
-        """An earlier answer to just this request, in its new place; None where there is none left."""
-        found = self._db.execute(
-            "SELECT identity, result FROM answer WHERE hash = ? ORDER BY number LIMIT 1", (request.hash,)
-        ).fetchone()
-        if found is None:
-            return None
-        self._db.execute("DELETE FROM answer WHERE identity = ?", (found[0],))
+        """An earlier result of just this request, in its new place, `ok` ones first; None where there is none left."""
+        with self._faults():
+            found = self._db.execute(
+                "SELECT identity, result FROM answer WHERE hash = ? ORDER BY failed, number LIMIT 1", (request.hash,)
+            ).fetchone()
+            if found is None:
+                return None
+            self._db.execute("DELETE FROM answer WHERE identity = ?", (found[0],))
         place = {"row": request.row, "id": request.id, "variant": request.variant, "sample": request.sample}
         return msgspec.structs.replace(_decode(found[1]), **place, asked_model=request.model)
+
+    def draw_attempts(self, request: Request) -> tuple[int, int] | None:
+        """(failed, unconfirmed) attempts that were made at this request before, elsewhere; None where there were none."""
+        with self._faults():
+            found: tuple[int, int, int] | None = self._db.execute(
+                "SELECT rowid, failed, unconfirmed FROM attempts WHERE hash = ? LIMIT 1", (request.hash,)
+            ).fetchone()
+            if found is None:
+                return None
+            self._db.execute("DELETE FROM attempts WHERE rowid = ?", (found[0],))
+        return found[1], found[2]
 
     def close(self) -> None:
         self._db.close()
@@ -63,27 +118,27 @@ class Pool:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
-
-def result_files(folder: Path) -> list[Path]:
-    """Everything in a folder of set-aside files, or in a run directory, that holds results."""
-    found = [folder / "results.parquet", *sorted(folder.glob("part-*.parquet"))]
-    found += sorted((folder / "results").glob("part-*.parquet"))
-    found += sorted(folder.glob("journal-*.jsonl")) + sorted((folder / ".state").glob("journal-*.jsonl"))
-    return [path for path in found if path.exists()]
-
-
-def _answers(files: Iterable[Path]) -> Iterator[tuple[bytes, str, int, bytes]]:
-    for number, result in enumerate(_ok(files)):
-        yield _identity(result), result.request_hash, number, _encode(result)
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LedgerError(
+                f"{self._path}: {error}; check that its disk can be written and has space, then run the same command again"
+            ) from error
 
 
-def _ok(files: Iterable[Path]) -> Iterator[Result]:
-    for path in files:
-        results = read_results(path) if path.suffix == ".parquet" else replay(path).results.values()
-        yield from (result for result in results if result.status == "ok")
+def results_of(run_dir: RunDir) -> list[Stored | Path]:
+    """Everything that holds an answer in another run's directory: what stands in it and what it set aside."""
+    older = [file for name in run_dir.superseded() for file in run_dir.superseded_files(name)]
+    return [*run_dir.all_results(), *older]
+
+
+def _results(file: Stored | Path) -> Iterator[Result]:
+    yield from replay(file).results.values() if isinstance(file, Path) else read_results(file)
 
 
 def _identity(result: Result) -> bytes:
-    """What tells one paid answer from another, wherever it is stored."""
+    """What tells one result from another, wherever it is stored."""
     kept = (result.request_hash, result.started_at, result.response_id, result.completion)
     return hashlib.blake2b(_encode(kept), digest_size=16).digest()

@@ -1,20 +1,31 @@
-"""The run directory: its layout, its lock (one writer), its manifest, and setting an old run aside (contract.md §6, §7.8)."""
+"""The run directory: its layout, its lock (one writer), its manifest, and setting an old run aside (contract.md §6, §7.8).
+
+What is published (results, parts, summary, manifest, inventory) stands in a store, which may be a bucket; the working
+state (journals, lock, index) is always local: in `.state` of a local run, in a folder of the user's for a bucket.
+"""
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir, sync_dir, write_whole
+from batchrun.ledger import durable
+from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir
+from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, shown_url, write_whole
 
 _STATE = ".state"
+_PARTS = "results"
+_SUPERSEDED = f"{_STATE}/superseded"
+_LOCK_PATIENCE_S = 0.5
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -27,7 +38,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """run.json. `requests` is the fingerprint of all that shapes a request's body; `input` names the files and their
-    stamps; times are RFC 3339, UTC.
+    stamps; times are RFC 3339, UTC: `started_at` of the run's beginning, `resumed_at` of the latest call's. `endpoint`
+    is the one that is asked, `state_dir` where the journal and the lock are.
     """
 
     state: str
@@ -40,64 +52,94 @@ class Manifest(msgspec.Struct, frozen=True):
     message: str | None = None
     counts: Counts = Counts()
     versions: dict[str, str] = {}
+    resumed_at: str | None = None
+    endpoint: str = ""
+    state_dir: str = ""
 
 
 class RunDir:
-    """The paths of one run, and the lock while it is held."""
+    """The places of one run, and the lock while it is held. `url` names it for people.
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        self.state = self.path / _STATE
-        self.parts = self.path / "results"
-        self.results = self.path / "results.parquet"
-        self.summary = self.path / "cost_summary.parquet"
-        self.manifest_path = self.path / "run.json"
-        self.inventory = self.state / "inventory.json"
-        self.superseded = self.state / "superseded"
+    `state` names the local folder for the working state of a run in a bucket; without it, it is one of the user's.
+    """
+
+    def __init__(self, path: str, state: str | None = None) -> None:
+        local = unquote(urlsplit(path).path) if path.startswith("file://") else path
+        self.store: Store
+        if is_url(local):
+            self.url = shown_url(path)
+            self.state = Path(state) if state else _own_state(path)
+            self.store = object_store(path, self.state)
+        else:
+            self.url = local
+            self.state = Path(local) / _STATE
+            self.store = LocalStore(Path(local))
+        self.is_local = isinstance(self.store, LocalStore)
+        self.results = Stored(self.store, "results.parquet")
+        self.summary = Stored(self.store, "cost_summary.parquet")
+        self.manifest = Stored(self.store, "run.json")
+        self.inventory = Stored(self.store, f"{_STATE}/inventory.json")
         self._lock = -1
 
-    def part(self, number: int) -> Path:
-        return self.parts / f"part-{number:05d}.parquet"
+    def part(self, number: int) -> Stored:
+        return Stored(self.store, f"{_PARTS}/part-{number:05d}.parquet")
 
     def journal(self, number: int) -> Path:
         return self.state / f"journal-{number:05d}.jsonl"
 
     def sealed(self) -> set[int]:
         """The numbers of the shards that have a part."""
-        return {int(path.stem.removeprefix("part-")) for path in self.parts.glob("part-*.parquet")}
+        return _numbers(self.store.names(_PARTS), "part-", ".parquet")
 
     def open_journals(self) -> set[int]:
-        return {int(path.stem.removeprefix("journal-")) for path in self.state.glob("journal-*.jsonl")}
+        return _numbers((path.name for path in self.state.glob("journal-*.jsonl")), "journal-", ".jsonl")
 
     def acquire(self) -> None:
         """Create the directory and take the lock. Raises JobError naming the holder, or what can't be written."""
         try:
-            make_dir(self.path)
             make_dir(self.state)
-            make_dir(self.parts)
             with disk_faults(self.state):
                 handle = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except LedgerError as error:
             cause = error.__cause__
             reason = cause.strerror if isinstance(cause, OSError) else str(error)
             raise JobError(
-                f"{self.path}: the output cannot be written there: {reason}; give another place with -o"
+                f"{self.url}: the output cannot be written there: {reason}; give another place with -o"
             ) from None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
+            self._take(handle)
+        except BaseException:
             os.close(handle)
-            raise JobError(
-                f"{self.path}: a run is under way there ({holder}); wait for it, or choose another -o"
-            ) from None
-        if os.fstat(handle).st_ino != (self.state / "lock").stat().st_ino:
-            os.close(handle)
-            raise JobError(f"{self.path}: another run has just begun or ended there; run the same command again")
+            raise
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)
+        with disk_faults(self.state / "lock"):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)
         self._lock = handle
+        for folder in (self.state, self.state.parent, self.state.parent / _PARTS)[: 3 if self.is_local else 1]:
+            durable.sweep(folder)
+
+    def _take(self, handle: int) -> None:
+        """Lock it. Another's look at it (`status`) or its death takes a moment to pass, so one try is not enough."""
+        until = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"
+                    raise JobError(
+                        f"{self.url}: a run is under way there ({holder}); wait for it, or choose another -o"
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:
+                raise JobError(
+                    f"{self.state}: its filesystem has no locks ({error.strerror}), so two runs there could not be told "
+                    "apart; give another place with -o"
+                ) from None
+        if not _same_file(handle, self.state / "lock"):
+            raise JobError(f"{self.url}: another run has just begun or ended there; run the same command again")
 
     def locked_by_another(self) -> bool:
         """Whether a run is under way, asked without taking the lock for longer than the question."""
@@ -122,84 +164,147 @@ class RunDir:
         finally:
             self.release()
 
-    def result_files(self) -> list[Path]:
+    def result_files(self) -> list[Stored]:
         """Where the results are: results.parquet, or the parts in order."""
         return [self.results] if self.results.exists() else [self.part(number) for number in sorted(self.sealed())]
 
     def drop_parts(self) -> None:
         """Remove the parts, once results.parquet and a manifest that says complete are durable."""
-        for number in self.sealed():
-            self.part(number).unlink()
-        with contextlib.suppress(OSError):
-            self.parts.rmdir()
+        numbers = self.sealed()
+        if numbers and isinstance(self.store, LocalStore):
+            # a manifest that was read may have been renamed, and its folder never synced, by a writer that died
+            with disk_faults(self.url):
+                durable.sync_dir(self.store.root)
+        self.store.remove([self.part(number).name for number in sorted(numbers)])
+        self._drop_folder(_PARTS)
+
+    def _drop_folder(self, name: str) -> None:
+        if isinstance(self.store, LocalStore):
+            with contextlib.suppress(OSError):
+                (self.store.root / name).rmdir()
 
     def release(self) -> None:
         if self._lock >= 0:
-            if not self.manifest_path.exists():
-                self._vanish()
+            with contextlib.suppress(LedgerError):
+                if not self.manifest.exists():
+                    self._vanish()
             os.close(self._lock)
             self._lock = -1
 
     def _vanish(self) -> None:
         """Nothing was begun (a fault in the job or its input): leave no empty folders behind."""
         with contextlib.suppress(OSError):
-            if {path.name for path in self.state.iterdir()} == {"lock"} and not any(self.parts.iterdir()):
-                self.parts.rmdir()
+            if {path.name for path in self.state.iterdir()} == {"lock"}:
+                self._drop_folder(_PARTS)
                 (self.state / "lock").unlink()
                 self.state.rmdir()
-                self.path.rmdir()
+                self._drop_folder("")
 
     def read_manifest(self) -> Manifest | None:
         """The manifest, or None where there is no run yet. Raises JobError where it can't be understood."""
         try:
-            data = self.manifest_path.read_bytes()
+            data = self.manifest.read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise JobError(f"{self.manifest_path}: {error.strerror}") from None
+            raise JobError(f"{self.manifest}: {error.strerror}") from None
+        except LedgerError as error:
+            raise JobError(str(error)) from None
         try:
             return msgspec.json.decode(data, type=Manifest)
         except msgspec.DecodeError as error:
-            raise JobError(f"{self.manifest_path}: not a run's manifest ({error}); start over with --fresh") from None
+            raise JobError(f"{self.manifest}: not a run's manifest ({error}); start over with --fresh") from None
 
     def write_manifest(self, manifest: Manifest) -> None:
-        write_whole(self.manifest_path, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        write_whole(self.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
-    def set_aside(self) -> Path | None:
-        """Move everything of an earlier run into a folder of its own; None where there was nothing."""
-        found = [self.results, self.summary, self.manifest_path, self.parts]
-        found += [path for path in self.state.iterdir() if path.name != "lock"]
-        found = [path for path in found if path.exists() and (not path.is_dir() or any(path.iterdir()))]
-        if not found:
+    def set_aside(self) -> str | None:
+        """Move everything of an earlier run into a folder of its own; returns its place, None where there was nothing.
+
+        The manifest goes last: until then the directory holds a run that `--fresh` can be tried on again.
+        """
+        working = [path for path in sorted(self.state.iterdir()) if path.name not in ("lock", "set-aside")]
+        names = [f"{_PARTS}/{name}" for name in self.store.names(_PARTS)]
+        if not self.is_local:
+            names += [
+                f"{_SUPERSEDED}/{one}/{name}" for one in self.superseded() for name in self._superseded_names(one)
+            ]
+        names += [file.name for file in (self.inventory, self.results, self.summary, self.manifest) if file.exists()]
+        if not names and not any(path.is_file() for path in working):
             return None
-        target = _new_dir(self.path / "set-aside")
-        for path in found:
-            path.rename(target / path.name)
-        sync_dir(target)
-        sync_dir(self.path)
-        make_dir(self.parts)
-        return target
+        folder = self._new_folder("set-aside")
+        for name in names:
+            inner = f"{folder}/{name.rpartition('/')[0]}".rstrip("/")
+            if name != self.manifest.name:
+                self.store.move([name], inner)
+        left = [path for path in working if path.exists()]
+        if left:
+            durable.move(left, self.state.parent / folder / _STATE if self.is_local else self.state / folder)
+        if self.manifest.exists():
+            self.store.move([self.manifest.name], folder)
+        return f"{self.url}/{folder}"
 
-    def supersede(self, paths: list[Path]) -> None:
+    def supersede(self, files: Iterable[Stored], journals: Iterable[Path]) -> None:
         """Set files that no longer answer the job aside; their answers may still be drawn upon."""
-        if not paths:
+        names, paths = [file.name for file in files], list(journals)
+        if not names and not paths:
             return
-        target = _new_dir(self.superseded)
-        for path in paths:
-            path.rename(target / path.name)
-        sync_dir(target)
-        sync_dir(self.state)
+        folder = self._new_folder(_SUPERSEDED)
+        if names:
+            self.store.move(names, folder)
+        if paths:
+            durable.move(paths, self.state / "superseded" / folder.rpartition("/")[2])
 
+    def superseded(self) -> list[str]:
+        """The names of the folders that `supersede` made, oldest first."""
+        found = {path.name for path in (self.state / "superseded").glob("*")}
+        return sorted(found | set(self.store.folders(_SUPERSEDED)), key=_age)
 
-def _new_dir(parent: Path) -> Path:
-    make_dir(parent)
-    stem = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    number = 0
-    while True:
-        target = parent / (f"{stem}-{number}" if number else stem)
-        try:
-            target.mkdir(mode=0o700)
-        except FileExistsError:
+    def superseded_files(self, name: str) -> list[Stored | Path]:
+        """What a folder that `supersede` made holds: results.parquet, parts and journals."""
+        published = [Stored(self.store, f"{_SUPERSEDED}/{name}/{one}") for one in self._superseded_names(name)]
+        return [*published, *sorted((self.state / "superseded" / name).glob("journal-*.jsonl"))]
+
+    def _superseded_names(self, name: str) -> list[str]:
+        return [one for one in self.store.names(f"{_SUPERSEDED}/{name}") if one.endswith(".parquet")]
+
+    def all_results(self) -> list[Stored | Path]:
+        """Everything that holds a result of the present run: results.parquet, parts and journals."""
+        published = [self.results] if self.results.exists() else []
+        published += [self.part(number) for number in sorted(self.sealed())]
+        return [*published, *(self.journal(number) for number in sorted(self.open_journals()))]
+
+    def _new_folder(self, parent: str) -> str:
+        """A name that no folder has yet: the time, and a number where the second had one already."""
+        stem = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        taken = {*self.store.folders(parent), *(path.name for path in (self.state / "superseded").glob("*"))}
+        number = 0
+        while f"{stem}-{number}" in taken:
             number += 1
-        else:
-            return target
+        return f"{parent}/{stem}-{number}"
+
+
+def _numbers(names: Iterable[str], prefix: str, suffix: str) -> set[int]:
+    found = (name.removeprefix(prefix).removesuffix(suffix) for name in names if name.startswith(prefix))
+    return {int(text) for text in found if text.isdigit()}
+
+
+def _age(name: str) -> tuple[str, int]:
+    stem, _, number = name.partition("-")
+    return stem, int(number) if number.isdigit() else 0
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _own_state(url: str) -> Path:
+    """The local folder for the working state of a run that stands elsewhere: one for each URL, whoever's key is in it."""
+    parts = urlsplit(url)
+    identity = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
+    root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return root / "batchrun" / f"{parts.path.strip('/').rpartition('/')[2] or 'run'}-{digest}"

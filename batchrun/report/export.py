@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from batchrun.errors import JobError
 from batchrun.ledger.durable import replacing
+from batchrun.ledger.parts import read_groups, read_schema
+from batchrun.ledger.store import Stored
 
 
-def export(files: Sequence[Path], target: str) -> int:
+def export(files: Sequence[Stored], target: str) -> int:
     """Write the results in `files` to `target`; its ending chooses the format. Returns the rows. Raises JobError."""
     path = Path(target)
     writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
@@ -26,23 +28,25 @@ def export(files: Sequence[Path], target: str) -> int:
         return writer(files, temporary)
 
 
-def _tables(files: Sequence[Path]) -> Iterator[Any]:
+def _tables(files: Sequence[Stored]) -> Iterator[Any]:
     for file in files:
-        with pq.ParquetFile(file) as opened:
-            for group in range(opened.num_row_groups):
-                yield opened.read_row_group(group)
+        yield from read_groups(file)
 
 
-def _parquet(files: Sequence[Path], target: Path) -> int:
+def _schema(files: Sequence[Stored]) -> Any:
+    return read_schema(files[0]).remove_metadata()
+
+
+def _parquet(files: Sequence[Stored], target: Path) -> int:
     rows = 0
-    with pq.ParquetWriter(target, pq.read_schema(files[0]), compression="zstd") as writer:
+    with pq.ParquetWriter(target, _schema(files), compression="zstd") as writer:
         for table in _tables(files):
-            writer.write_table(table)
+            writer.write_table(table.replace_schema_metadata(None))
             rows += table.num_rows
     return rows
 
 
-def _jsonl(files: Sequence[Path], target: Path) -> int:
+def _jsonl(files: Sequence[Stored], target: Path) -> int:
     rows = 0
     with target.open("wb") as out:
         for table in _tables(files):
@@ -52,11 +56,11 @@ def _jsonl(files: Sequence[Path], target: Path) -> int:
     return rows
 
 
-def _csv(files: Sequence[Path], target: Path) -> int:
+def _csv(files: Sequence[Stored], target: Path) -> int:
     rows = 0
     with target.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow(pq.read_schema(files[0]).names)
+        writer.writerow(_schema(files).names)
         for table in _tables(files):
             for record in table.to_pylist():
                 writer.writerow([_cell(value) for value in record.values()])

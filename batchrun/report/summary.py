@@ -5,16 +5,16 @@ Money is summed as integers of pico-dollars: the sums equal those over results.p
 
 from array import array
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchrun.errors import LedgerError
 from batchrun.judge.prices import Cost, usd
-from batchrun.ledger.durable import disk_faults, replacing
 from batchrun.ledger.parts import read_results
+from batchrun.ledger.store import Stored
 from batchrun.records import Result
 
 SCHEMA = pa.schema(
@@ -82,8 +82,8 @@ class _Group(msgspec.Struct):
 
 
 def write_summary(
-    results: Iterable[Path],
-    target: Path,
+    results: Iterable[Stored],
+    target: Stored,
     cost: Callable[[Result], Cost | None],
     source: Callable[[Result], str | None],
 ) -> tuple[int, int]:
@@ -92,8 +92,8 @@ def write_summary(
     latencies: dict[tuple[str, str, str], tuple[array[float], array[float]]] = {}
     total = _Group()
     everything = (array("d"), array("d"))
-    for path in results:
-        for result in read_results(path, raw=False):
+    for file in results:
+        for result in read_results(file, raw=False):
             key = (result.endpoint or "", result.model or "", result.variant)
             priced, origin = cost(result), source(result)
             group = groups.setdefault(key, _Group())
@@ -106,15 +106,20 @@ def write_summary(
                     first.append(result.first_token_s)
     rows = [_row(*key, groups[key], *latencies[key]) for key in sorted(groups)]
     rows.append(_row("", TOTAL, "", total, *everything))
-    with replacing(target) as temporary:
+    with target.replacing() as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
     return total.ok, total.requests - total.ok
 
 
-def read_summary(path: Path) -> list[dict[str, Any]]:
+def read_summary(file: Stored) -> list[dict[str, Any]]:
     """The rows of a cost summary, the total last."""
-    with disk_faults(path):
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    try:
+        with file.opened() as source:
+            rows: list[dict[str, Any]] = pq.read_table(source).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise LedgerError(
+            f"{file}: cannot be read: {error}; remove it and run the same command again: it is made anew"
+        ) from error
     return rows
 
 

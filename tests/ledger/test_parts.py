@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import LedgerError
 from batchrun.ledger import parts
+from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
 
 
@@ -19,9 +21,13 @@ def results(first: int, count: int, samples: int = 1) -> list[Result]:
     ]
 
 
+def stored(path: Path) -> Stored:
+    return Stored(LocalStore(path.parent), path.name)
+
+
 def part(folder: Path, number: int, inputs: pa.Table, found: list[Result], per_row: int = 1) -> Path:
     path = folder / f"part-{number:05d}.parquet"
-    parts.write_part(path, inputs, per_row, found, lambda _result: 0.5, False)
+    parts.write_part(stored(path), inputs, per_row, found, lambda _result: 7, lambda pico: pico / 2, False)
     return path
 
 
@@ -59,24 +65,24 @@ def test_merge_and_split_are_each_others_undoing(tmp_path: Path) -> None:
     paths = [part(tmp_path, 0, tables[0], results(0, 2)), part(tmp_path, 1, tables[1], results(2, 1))]
     before = [pq.read_table(path) for path in paths]
     merged = tmp_path / "results.parquet"
-    parts.merge(paths, merged, tables[0].schema, False)
+    parts.merge(map(stored, paths), stored(merged), tables[0].schema, False)
     assert pq.ParquetFile(merged).num_row_groups == 2
     for path in paths:
         path.unlink()
-    parts.split(merged, paths)
+    parts.split(stored(merged), map(stored, paths))
     assert [pq.read_table(path) for path in paths] == before
 
 
 def test_results_are_read_back_as_they_were(tmp_path: Path) -> None:
     """A part is a faithful copy of the journal's results."""
     path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
-    assert list(parts.read_results(path)) == results(0, 2)
+    assert list(parts.read_results(stored(path))) == results(0, 2)
 
 
 def test_a_run_of_no_rows_has_all_columns(tmp_path: Path) -> None:
     """An empty input still gives results.parquet, with its schema."""
     target = tmp_path / "results.parquet"
-    parts.merge([], target, pa.schema([("id", pa.string())]), False)
+    parts.merge([], stored(target), pa.schema([("id", pa.string())]), False)
     assert pq.read_table(target).column_names == ["input_id", *parts.RESULT_SCHEMA.names]
 
 
@@ -85,4 +91,35 @@ def test_a_broken_part_is_named_with_the_way_on(tmp_path: Path) -> None:
     path = part(tmp_path, 0, pa.table({"text": ["a"]}), results(0, 1))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LedgerError, match=r"part-00000\.parquet.*Set it aside"):
-        parts.merge([path], tmp_path / "results.parquet", pa.schema([("text", pa.string())]), False)
+        parts.merge([stored(path)], stored(tmp_path / "results.parquet"), pa.schema([("text", pa.string())]), False)
+
+
+def test_a_flipped_bit_in_a_part_is_found(tmp_path: Path) -> None:
+    """Pages have checksums and the footer is checked: damage is an error that names the part, never another answer."""
+    path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
+    data = path.read_bytes()
+    honest = list(parts.read_results(stored(path)))
+    seen = 0
+    places = range(0, len(data), 7)
+    for place in places:
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :])
+        try:
+            found = list(parts.read_results(stored(path)))
+        except LedgerError as error:
+            assert "part-00000.parquet" in str(error)
+            seen += 1
+        else:
+            assert found == honest
+    assert seen > len(places) / 2
+
+
+def test_a_parts_numbers_stand_in_its_footer(tmp_path: Path) -> None:
+    """What `status` shows of a sealed shard is read from the footer, and counted where a part has none."""
+    found = results(0, 2)
+    found[1] = msgspec.structs.replace(found[1], status="failed", error_kind="server")
+    path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), found)
+    tally = parts.read_tally(stored(path), lambda _result: 0)
+    assert (tally.ok, tally.failed, tally.cost) == (1, {"server": 1}, 14)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert parts.read_tally(stored(path), lambda _result: 7) == tally
+    assert parts.failures(stored(path)) == {"server": 1}

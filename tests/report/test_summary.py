@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from batchrun.job import Price
-from batchrun.judge.prices import Prices
+from batchrun.judge.prices import Prices, usd
 from batchrun.ledger.parts import read_table, write_part
+from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
 from batchrun.report.summary import SCHEMA, read_summary, write_summary
 
@@ -37,11 +38,12 @@ def summary(tmp_path: Path) -> tuple[list[dict[str, object]], pa.Table]:
     prices = Prices({"m": Price(input=0.1, output=0.3)}, "http://localhost/v1/chat/completions")
     found = [answered(row, "a" if row < 60 else "b", tokens=row) for row in range(99)]
     found.append(Result(99, "r99", "b", 0, "h", "failed", model="m", endpoint="e", attempts=8, error_kind="server"))
-    part = tmp_path / "part-00000.parquet"
-    write_part(part, pa.table({"t": [""] * 100}), 1, found, prices.cost_usd, False)
-    counts = write_summary([part], tmp_path / "s.parquet", prices.cost, prices.source)
+    folder = LocalStore(tmp_path)
+    part, target = Stored(folder, "part-00000.parquet"), Stored(folder, "s.parquet")
+    write_part(part, pa.table({"t": [""] * 100}), 1, found, prices.pico, usd, False)
+    counts = write_summary([part], target, prices.cost, prices.source)
     assert counts == (99, 1)
-    return read_summary(tmp_path / "s.parquet"), read_table([part])
+    return read_summary(target), read_table([part])
 
 
 def test_there_is_a_row_for_each_group_and_one_total(summary: tuple[list[dict[str, object]], pa.Table]) -> None:
@@ -79,9 +81,10 @@ def test_quantiles_are_values_that_were_measured(summary: tuple[list[dict[str, o
 def test_without_a_price_there_is_no_cost(tmp_path: Path) -> None:
     """Null, not zero, where no price is known."""
     prices = Prices({}, "http://localhost/v1/chat/completions")
-    part = tmp_path / "part-00000.parquet"
-    write_part(part, pa.table({"t": [""]}), 1, [answered(0, "default", "no-such-model")], prices.cost_usd, False)
-    write_summary([part], tmp_path / "s.parquet", prices.cost, prices.source)
-    row = read_summary(tmp_path / "s.parquet")[-1]
+    folder = LocalStore(tmp_path)
+    part, target = Stored(folder, "part-00000.parquet"), Stored(folder, "s.parquet")
+    write_part(part, pa.table({"t": [""]}), 1, [answered(0, "default", "no-such-model")], prices.pico, usd, False)
+    write_summary([part], target, prices.cost, prices.source)
+    row = read_summary(target)[-1]
     assert (row["cost_usd"], row["price_source"]) == (None, None)
     assert read_table([part])["cost_usd"].to_pylist() == [None]

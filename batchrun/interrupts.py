@@ -1,0 +1,79 @@
+"""SIGINT, SIGTERM and SIGHUP for the length of a run (contract.md §3): the first one asks the run to end, a second one
+makes it end at once. A signal that was ignored when the program began (`nohup`, `&` in a script) stays ignored.
+"""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import anyio
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stoppable(Protocol):
+    """What drains when it is told to."""
+
+    def stop(self) -> None:
+        """Start nothing new; end when what is under way has ended."""
+
+    def stop_now(self) -> None:
+        """End at once."""
+
+
+class Interrupts:
+    """`scope` is around the run's steps. While something `drains`, a signal goes to it; otherwise the scope is cancelled."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.scope = anyio.CancelScope()
+        self.drains: Stoppable | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for the others: SIGHUP is treated as SIGTERM."""
+        return 128 + (signal.SIGINT if self.signal is signal.SIGINT else signal.SIGTERM)
+
+    @property
+    def message(self) -> str:
+        name = "" if self.signal is None else self.signal.name
+        return f"interrupted by {name}; run the same command again to go on"
+
+    def take(self, received: signal.Signals) -> None:
+        """Act on one signal."""
+        first = self.signal is None
+        self.signal = self.signal or received
+        if self.drains is None:
+            self.scope.cancel()
+        elif first:
+            self.drains.stop()
+        else:
+            self.drains.stop_now()
+
+
+@asynccontextmanager
+async def interruptible(enabled: bool) -> AsyncIterator[Interrupts]:
+    """Listen for as long as this lasts; a body that was cut short by a signal leaves quietly."""
+    interrupts = Interrupts()
+    if not enabled:
+        yield interrupts
+        return
+    wanted = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(*wanted) as received:
+            async for one in received:
+                interrupts.take(one)
+
+    fault: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        try:
+            with interrupts.scope:
+                yield interrupts
+        except Exception as error:  # noqa: BLE001 - raised again below, outside of the group that would wrap it
+            fault = error
+        tasks.cancel_scope.cancel()
+    if fault is not None:
+        raise fault

@@ -1,0 +1,153 @@
+"""How far a run is, read from its directory alone: also while it runs, from another process. Takes no lock.
+
+The numbers of sealed shards stand in their parts' footers; open shards are read from their journals.
+"""
+
+import datetime
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchrun.errors import JobError, LedgerError
+from batchrun.job import Price
+from batchrun.judge.prices import PICO, Prices, usd
+from batchrun.ledger.journal import Key, opened_line
+from batchrun.ledger.parts import Tally, failures, read_tally
+from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.records import Result
+from batchrun.report.summary import read_summary
+
+_RATE_OVER_S = 60.0
+
+
+class Progress(msgspec.Struct):
+    """What a run has come to. `in_flight` are attempts with no end yet; `recent` counts the results of the last minute."""
+
+    tally: Tally
+    in_flight: int = 0
+    recent: float = 0.0
+
+
+def read_progress(run_dir: RunDir, cost: Callable[[Result], int | None], now: float | None = None) -> Progress:
+    """Count parts and open journals. `cost` prices a result in pico-dollars; `now` is in seconds since the epoch."""
+    moment = int((time.time() if now is None else now) * 1e6)
+    found = Progress(Tally())
+    sealed = run_dir.sealed()
+    for number in sorted(run_dir.open_journals() - sealed):
+        _add_journal(found, run_dir.journal(number), cost, moment)
+    for number in sorted(run_dir.sealed()):
+        try:
+            tally = read_tally(run_dir.part(number), cost)
+        except LedgerError:
+            continue  # set aside or merged since it was listed, or damaged: the run itself will say so
+        _add(found.tally, tally)
+        found.recent += _recent(tally, moment)
+    return found
+
+
+def read_status(path: str) -> dict[str, Any]:
+    """The state, the counts, the pace and the money. `state` is running, complete or stopped; a writer that died leaves
+    `interrupted`. Raises JobError where there is no run.
+    """
+    run_dir = RunDir(path)
+    manifest = run_dir.read_manifest()
+    if manifest is None:
+        raise JobError(f"{path}: no run there (no run.json); give a run directory")
+    run_dir = RunDir(path, manifest.state_dir or None)
+    state = manifest.state
+    if state != "complete":
+        state = "running" if run_dir.locked_by_another() else "interrupted" if state == "running" else state
+    prices = Prices(msgspec.convert(manifest.job.get("prices", {}), dict[str, Price]), manifest.endpoint)
+    found = _of_complete(run_dir, manifest) if state == "complete" else read_progress(run_dir, prices.pico)
+    tally, requests = found.tally, manifest.counts.requests
+    failed = sum(tally.failed.values())
+    rate = found.recent / _window_s(manifest) if state == "running" else None
+    left = requests - tally.ok - failed
+    return {
+        "path": run_dir.url,
+        "state": state,
+        "requests": requests,
+        "done": tally.ok + failed,
+        "ok": tally.ok,
+        "failed": failed,
+        "failed_by_kind": tally.failed,
+        "in_flight": found.in_flight if state != "complete" else 0,
+        "spent_usd": usd(tally.cost),
+        "unpriced": tally.unpriced,
+        "rate_per_s": None if rate is None else round(rate, 3),
+        "eta_s": round(left / rate, 1) if rate else None,
+        "started_at": manifest.started_at,
+        "resumed_at": manifest.resumed_at,
+        "finished_at": manifest.finished_at,
+        "message": manifest.message if state == "stopped" else None,
+    }
+
+
+def _of_complete(run_dir: RunDir, manifest: Manifest) -> Progress:
+    """A complete run's numbers: the manifest's and the cost summary's; the results are looked into for failures alone."""
+    counts = manifest.counts
+    tally = Tally(ok=counts.ok)
+    if counts.failed:
+        for file in run_dir.result_files():
+            for kind, count in failures(file).items():
+                tally.failed[kind] = tally.failed.get(kind, 0) + count
+    if run_dir.summary.exists():
+        cost = read_summary(run_dir.summary)[-1]["cost_usd"]
+        tally.cost = round((cost or 0.0) * PICO)
+        tally.unpriced = counts.ok if cost is None else 0
+    return Progress(tally)
+
+
+def _window_s(manifest: Manifest) -> float:
+    """Over how long the pace is measured: the last minute, or since this call began."""
+    began = datetime.datetime.fromisoformat(manifest.resumed_at or manifest.started_at)
+    since = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
+    return min(_RATE_OVER_S, max(since, 1.0))
+
+
+def _add_journal(found: Progress, path: Path, cost: Callable[[Result], int | None], moment: int) -> None:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:  # sealed between the listing and the reading
+        return
+    results: dict[Key, Result] = {}
+    under_way: dict[Key, int] = {}
+    for line in lines:
+        record = opened_line(line) if line else None
+        if record is None:
+            continue
+        if record.result is not None:
+            results[record.result.key] = record.result
+            under_way.pop(record.result.key, None)
+        elif (step := record.sent or record.lost) is not None:
+            key = (step.row, step.variant, step.sample)
+            under_way[key] = under_way.get(key, 0) + (1 if record.sent is not None else -1)
+    found.in_flight += sum(under_way.values())
+    for result in results.values():
+        found.tally.add(result, cost(result))
+        found.recent += _ended(result) > moment - _RATE_OVER_S * 1e6
+
+
+def _ended(result: Result) -> float:
+    return (result.started_at or 0) + (result.latency_s or 0.0) * 1e6
+
+
+def _recent(tally: Tally, moment: int) -> float:
+    """About how many results of a sealed shard came in the last minute, taking them as evenly spread over its time."""
+    if tally.since is None or tally.until is None:
+        return 0.0
+    edge = moment - _RATE_OVER_S * 1e6
+    span = max(1, tally.until - tally.since)
+    share = (tally.until - max(edge, tally.since)) / span
+    return max(0.0, min(1.0, share)) * (tally.ok + sum(tally.failed.values()))
+
+
+def _add(total: Tally, part: Tally) -> None:
+    total.ok += part.ok
+    total.cost += part.cost
+    total.unpriced += part.unpriced
+    for kind, count in part.failed.items():
+        total.failed[kind] = total.failed.get(kind, 0) + count
