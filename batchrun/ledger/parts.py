@@ -275,7 +275,7 @@ def _readable(file: Stored) -> Iterator[None]:
     """Damage to a sealed file is a LedgerError that names it and the way on."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
         raise LedgerError(
             f"{file}: this sealed file cannot be read: {one_line(error)}. Set it aside, under another name, and run the "
             "same command again: what it holds is asked anew"
