@@ -40,7 +40,8 @@ from batchrun.runner import Observer, Runner, Silent
 class Outcome(msgspec.Struct, frozen=True):
     """What a run came to. `exit_code` is contract.md §3's; `message` says why it stopped, None where it is complete.
 
-    `asked` are the requests answered or failed in this call; the others had their result before.
+    `asked` are the requests answered or failed in this call; the others had their result before. `path` names the run
+    directory for people, `place` is how it was given: a bucket's URL may hold a key.
     """
 
     path: str
@@ -50,11 +51,12 @@ class Outcome(msgspec.Struct, frozen=True):
     asked: int
     exit_code: int
     message: str | None = None
+    place: str = ""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the cost summary, the total last; empty while the run is not complete."""
-        summary = RunDir(self.path).summary
+        summary = RunDir(self.place).summary
         return read_summary(summary) if summary.exists() else []
 
     @property
@@ -66,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def results(self) -> Any:
         """The results so far as a pyarrow Table, with the columns of contract.md §6."""
-        return parts.read_table(RunDir(self.path).result_files())
+        return parts.read_table(RunDir(self.place).result_files())
 
 
 class Session:
@@ -219,7 +221,7 @@ class Session:
 
     def _outcome(self, counts: Counts, asked: int) -> Outcome:
         code = 1 if counts.failed else 0
-        return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code)
+        return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code, place=self._dir.place)
 
 
 def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:

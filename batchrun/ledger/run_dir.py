@@ -58,12 +58,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class RunDir:
-    """The places of one run, and the lock while it is held. `url` names it for people.
+    """The places of one run, and the lock while it is held. `url` names it for people, `place` is how it was given.
 
     `state` names the local folder for the working state of a run in a bucket; without it, it is one of the user's.
     """
 
     def __init__(self, path: str, state: str | None = None) -> None:
+        self.place = path
         local = unquote(urlsplit(path).path) if path.startswith("file://") else path
         self.store: Store
         if is_url(local):

@@ -1,14 +1,17 @@
 """The program as a process, and an endpoint that counts what it was asked."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from batchrun.embedded import Behaviour, embedded_endpoint
@@ -79,3 +82,74 @@ def endpoint(serve: Callable[..., Any]) -> Iterator[Endpoint]:
     """One endpoint for a whole file of tests, answering at once."""
     with serve() as running:
         yield running
+
+
+class Job:
+    """A run of `rows` against one endpoint, called again and again in its own folder."""
+
+    def __init__(self, batchrun: Callable[..., Any], command: Callable[..., Any], folder: Path, endpoint: Any) -> None:
+        self.batchrun = batchrun
+        self._command = command
+        self.folder = folder
+        self.endpoint = endpoint
+        self.out = folder / "out"
+        self.source = "rows.jsonl"
+
+    def rows(self, numbers: Sequence[int]) -> None:
+        """Write the input: one question for each number."""
+        lines = [json.dumps({"number": n, "prompt": f"What is {n} + 1?"}) + "\n" for n in numbers]
+        (self.folder / "rows.jsonl").write_text("".join(lines))
+
+    def args(self, *flags: str) -> tuple[str, ...]:
+        return ("run", self.source, "--model", "m", "--base-url", self.endpoint.url, "-o", "out", *flags)
+
+    def run(self, *flags: str, code: int = 0, env: dict[str, str] | None = None) -> int:
+        """Run to the end; the number of requests that the endpoint received for it."""
+        before = self.endpoint.received
+        self.process = self.batchrun(*self.args(*flags), cwd=self.folder, env=env)
+        assert self.process.returncode == code, self.process.stderr
+        return int(self.endpoint.received - before)
+
+    @contextlib.contextmanager
+    def running(self, *flags: str, received: int) -> Iterator["subprocess.Popen[str]"]:
+        """A run under way, once the endpoint has received so many requests of it."""
+        line, environ = self._command(*self.args(*flags))
+        target = self.endpoint.received + received
+        with subprocess.Popen(
+            line, env=environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                deadline = time.monotonic() + 20
+                while self.endpoint.received < target:
+                    assert process.poll() is None, "the run ended too early"
+                    assert time.monotonic() < deadline, "the run does not get on"
+                    time.sleep(0.01)
+                yield process
+            finally:
+                process.kill()
+
+    def results(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = pq.read_table(self.out / "results.parquet").to_pylist()
+        return found
+
+    def assert_answers(self, numbers: Sequence[int]) -> None:
+        """Every row once, in input order, with the answer to its own question."""
+        found = [(one["row"], one["number"], one["completion"]) for one in self.results()]
+        assert found == [(row, n, str(n + 1)) for row, n in enumerate(numbers)]
+
+    def status(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.batchrun("status", self.out, "--json").stdout)
+        return shown
+
+
+@pytest.fixture(scope="session")
+def job_in(batchrun: Callable[..., Any], command: Callable[..., Any]) -> Callable[[Path, Endpoint], Job]:
+    """A job in a folder, against an endpoint."""
+    return lambda folder, endpoint: Job(batchrun, command, folder, endpoint)
+
+
+@pytest.fixture
+def start(job_in: Callable[..., Job], serve: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """`start(**behaviour)` makes a job with an endpoint of its own."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **behaviour: job_in(tmp_path, stack.enter_context(serve(**behaviour)))

@@ -1,14 +1,11 @@
 """The same command again: what is done is never asked again, whatever stopped or changed the run (contract.md §7)."""
 
-import contextlib
 import csv
 import json
 import os
 import re
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +15,7 @@ import pytest
 from batchrun.embedded import Fault
 
 
-class Job:
-    """A run of `rows` against one endpoint, called again and again in its own folder."""
-
-    def __init__(self, batchrun: Callable[..., Any], command: Callable[..., Any], folder: Path, endpoint: Any) -> None:
-        self._batchrun = batchrun
-        self._command = command
-        self.folder = folder
-        self.endpoint = endpoint
-        self.out = folder / "out"
-
-    def rows(self, numbers: Sequence[int]) -> None:
-        """Write the input: one question for each number."""
-        lines = [json.dumps({"number": n, "prompt": f"What is {n} + 1?"}) + "\n" for n in numbers]
-        (self.folder / "rows.jsonl").write_text("".join(lines))
-
-    def args(self, *flags: str) -> tuple[str, ...]:
-        return ("run", "rows.jsonl", "--model", "m", "--base-url", self.endpoint.url, "-o", "out", *flags)
-
-    def run(self, *flags: str, code: int = 0, env: dict[str, str] | None = None) -> int:
-        """Run to the end; the number of requests that the endpoint received for it."""
-        before = self.endpoint.received
-        self.process = self._batchrun(*self.args(*flags), cwd=self.folder, env=env)
-        assert self.process.returncode == code, self.process.stderr
-        return int(self.endpoint.received - before)
-
-    @contextlib.contextmanager
-    def running(self, *flags: str, received: int) -> Iterator["subprocess.Popen[str]"]:
-        """A run under way, once the endpoint has received so many requests of it."""
-        line, environ = self._command(*self.args(*flags))
-        target = self.endpoint.received + received
-        with subprocess.Popen(
-            line, env=environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                deadline = time.monotonic() + 20
-                while self.endpoint.received < target:
-                    assert process.poll() is None, "the run ended too early"
-                    assert time.monotonic() < deadline, "the run does not get on"
-                    time.sleep(0.01)
-                yield process
-            finally:
-                process.kill()
-
-    def results(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = pq.read_table(self.out / "results.parquet").to_pylist()
-        return found
-
-    def assert_answers(self, numbers: Sequence[int]) -> None:
-        """Every row once, in input order, with the answer to its own question."""
-        found = [(one["row"], one["number"], one["completion"]) for one in self.results()]
-        assert found == [(row, n, str(n + 1)) for row, n in enumerate(numbers)]
-
-    def status(self) -> dict[str, Any]:
-        shown: dict[str, Any] = json.loads(self._batchrun("status", self.out, "--json").stdout)
-        return shown
-
-
-@pytest.fixture
-def start(
-    batchrun: Callable[..., Any], command: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
-) -> Iterator[Callable[..., Job]]:
-    """`start(**behaviour)` makes a job with an endpoint of its own."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **behaviour: Job(batchrun, command, tmp_path, stack.enter_context(serve(**behaviour)))
-
-
-def test_the_same_command_again_asks_nothing(start: Callable[..., Job]) -> None:
+def test_the_same_command_again_asks_nothing(start: Callable[..., Any]) -> None:
     """A complete run is left as it is: nothing is asked, no file changes, the exit code is the same."""
     job = start()
     job.rows(range(30))
@@ -96,7 +27,7 @@ def test_the_same_command_again_asks_nothing(start: Callable[..., Job]) -> None:
     assert (job.out / "results.parquet").read_bytes() == before
 
 
-def test_failed_rows_are_kept_and_asked_again_on_demand(start: Callable[..., Job]) -> None:
+def test_failed_rows_are_kept_and_asked_again_on_demand(start: Callable[..., Any]) -> None:
     """Exit 1 stays exit 1 and asks nothing; `--retry-failed` asks just the failed rows and makes it 0."""
     job = start(
         faults=(Fault(status=400, match="What is 7 +", times=1), Fault(status=400, match="What is 9 +", times=2))
@@ -112,7 +43,7 @@ def test_failed_rows_are_kept_and_asked_again_on_demand(start: Callable[..., Job
     assert job.endpoint.stats()["repeated"] == 0
 
 
-def test_changed_rows(start: Callable[..., Job]) -> None:
+def test_changed_rows(start: Callable[..., Any]) -> None:
     """Rows appended, inserted at the head, reordered or removed: only requests that are new are asked."""
     job = start()
     numbers = list(range(40))
@@ -129,7 +60,7 @@ def test_changed_rows(start: Callable[..., Job]) -> None:
     assert job.endpoint.stats()["repeated"] == 0
 
 
-def test_a_changed_param_and_back(start: Callable[..., Job]) -> None:
+def test_a_changed_param_and_back(start: Callable[..., Any]) -> None:
     """A changed parameter asks every request anew and says so; the old value again asks nothing. Settings that leave the
     body the same change nothing."""
     job = start()
@@ -144,7 +75,7 @@ def test_a_changed_param_and_back(start: Callable[..., Job]) -> None:
     assert [one["sample"] for one in job.results()] == [0, 1] * 20
 
 
-def test_a_limit_first_and_then_all(start: Callable[..., Job]) -> None:
+def test_a_limit_first_and_then_all(start: Callable[..., Any]) -> None:
     """`--limit 10` asks ten; without it the others follow, and the ten are not asked again."""
     job = start()
     job.rows(range(30))
@@ -154,7 +85,7 @@ def test_a_limit_first_and_then_all(start: Callable[..., Job]) -> None:
     job.assert_answers(range(30))
 
 
-def test_fresh_starts_over_and_deletes_nothing(start: Callable[..., Job]) -> None:
+def test_fresh_starts_over_and_deletes_nothing(start: Callable[..., Any]) -> None:
     """`--fresh` asks everything again; the old run is kept, whole, under set-aside."""
     job = start()
     job.rows(range(12))
@@ -168,7 +99,7 @@ def test_fresh_starts_over_and_deletes_nothing(start: Callable[..., Job]) -> Non
     assert {"cost_summary.parquet", "run.json"} <= {path.name for path in kept.iterdir()}
 
 
-def test_one_writer(start: Callable[..., Job]) -> None:
+def test_one_writer(start: Callable[..., Any]) -> None:
     """While a run lives a second one is refused with exit 2 and the first one's pid; status reads on, unhindered."""
     job = start(slots=4, first_token_s=0.1)
     job.rows(range(200))
@@ -182,7 +113,7 @@ def test_one_writer(start: Callable[..., Job]) -> None:
     assert job.status()["state"] == "interrupted"
 
 
-def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Job]) -> None:
+def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Any]) -> None:
     """Credentials that are refused stop after a probe with exit 3, nothing failed; with the right key it goes on."""
     job = start(api_key="right-key")
     job.rows(range(100))
@@ -200,7 +131,7 @@ def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Job]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Job], number: signal.Signals) -> None:
+def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Any], number: signal.Signals) -> None:
     """A signal lets what is in flight finish, then exit 130 or 143; the same command completes, and asks nothing twice."""
     job = start(slots=8, first_token_s=0.08)
     job.rows(range(48))
@@ -220,17 +151,15 @@ def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Job], number
 
 
 @pytest.fixture(scope="module")
-def finished(
-    batchrun: Callable[..., Any], command: Callable[..., Any], endpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Job:
+def finished(job_in: Callable[..., Any], endpoint: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A complete run of twelve rows."""
-    job = Job(batchrun, command, tmp_path_factory.mktemp("finished"), endpoint)
+    job = job_in(tmp_path_factory.mktemp("finished"), endpoint)
     job.rows(range(12))
     job.run()
     return job
 
 
-def test_status_and_summary_as_json(finished: Job, batchrun: Callable[..., Any]) -> None:
+def test_status_and_summary_as_json(finished: Any, batchrun: Callable[..., Any]) -> None:
     """`--json` is one JSON object on stdout, and nothing on stderr."""
     shown = finished.status()
     assert (shown["state"], shown["requests"], shown["done"], shown["ok"], shown["failed"]) == (
@@ -253,7 +182,7 @@ def test_status_and_summary_as_json(finished: Job, batchrun: Callable[..., Any])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
-def test_export(finished: Job, batchrun: Callable[..., Any], tmp_path: Path, ending: str) -> None:
+def test_export(finished: Any, batchrun: Callable[..., Any], tmp_path: Path, ending: str) -> None:
     """The results in another format: every row and column, in order."""
     target = tmp_path / f"copy.{ending}"
     process = batchrun("export", finished.out, target)
@@ -273,7 +202,7 @@ def test_export(finished: Job, batchrun: Callable[..., Any], tmp_path: Path, end
         ]
 
 
-def test_plan_sends_nothing_and_check_sends_one(finished: Job, batchrun: Callable[..., Any], tmp_path: Path) -> None:
+def test_plan_sends_nothing_and_check_sends_one(finished: Any, batchrun: Callable[..., Any], tmp_path: Path) -> None:
     """`plan` counts without a word to the endpoint, `check` shows one request and its answer; neither writes a file."""
     source = finished.folder / "rows.jsonl"
     flags = (source, "--model", "m", "--base-url", finished.endpoint.url, "--rpm", "60")

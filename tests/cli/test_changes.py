@@ -1,0 +1,139 @@
+"""What a change of job, input or directory keeps, and what the books say of it (contract.md §7.2, §7.7)."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchrun.embedded import Fault
+
+REFUSED = (Fault(status=400, match="What is 3 +", times=1), Fault(status=400, match="What is 7 +", times=2))
+
+
+def refused(job: Any) -> list[int]:
+    return [one["number"] for one in job.results() if one["status"] == "failed"]
+
+
+def test_a_failure_is_kept_over_a_change(start: Callable[..., Any]) -> None:
+    """A failed request is neither new nor changed: rows inserted before it ask for themselves alone. `--retry-failed` asks
+    the failures, also together with a change, and the attempts that each had before stay in the books."""
+    job = start(faults=REFUSED)
+    job.rows(range(10))
+    assert job.run(code=1) == 10
+    job.rows([50, 51, *range(10)])
+    assert job.run(code=1) == 2
+    assert "10 answers are kept, 2 requests are asked anew" in job.process.stderr
+    assert refused(job) == [3, 7]
+    job.rows([52, *range(10)])
+    assert job.run("--retry-failed", code=1) == 1 + 2
+    assert refused(job) == [7]
+    assert job.run("--retry-failed") == 1
+    job.assert_answers([52, *range(10)])
+    attempts = {one["number"]: one["attempts"] for one in job.results()}
+    assert (attempts[3], attempts[7], attempts[0]) == (2, 3, 1)
+    job.rows([*range(10), 7])
+    assert job.run() == 1, "a failure that was mended does not come back"
+    job.assert_answers([*range(10), 7])
+
+
+def test_what_was_in_flight_is_told_and_stays_in_the_books(start: Callable[..., Any], tmp_path: Path) -> None:
+    """After kill -9 the next call says how many requests were in flight and what they may have cost at most, also where
+    the input has changed meanwhile; each is an unconfirmed attempt of the request that is asked again."""
+    job = start(slots=4, first_token_s=0.05)
+    (tmp_path / "job.toml").write_text(
+        "[prices.m]\ninput = 100\noutput = 100\n[params]\nmax_tokens = 10\n[input]\npath='rows.jsonl'\n"
+    )
+    job.source = "job.toml"
+    job.rows(range(60))
+    with job.running("--concurrency", "4", received=16) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = job.status()
+    assert before["state"] == "interrupted"
+    assert 1 <= before["in_flight"] <= 4
+    job.rows([80, *range(60)])
+    job.run("--concurrency", "4")
+    said = job.process.stderr
+    assert f"{before['in_flight']} requests were in flight when the run broke off: at most $0.0" in said
+    assert f"{before['done']} answers are kept, {61 - before['done']} requests are asked anew (about $" in said
+    job.assert_answers([80, *range(60)])
+    assert sum(one["unconfirmed_attempts"] for one in job.results()) == before["in_flight"]
+    assert sum(one["attempts"] for one in job.results()) == 61 + before["in_flight"]
+
+
+@pytest.mark.parametrize("lost", ["run.json", "cost_summary.parquet", ".state/inventory.json", ".state"])
+def test_a_complete_run_that_lost_a_file_asks_nothing(start: Callable[..., Any], lost: str) -> None:
+    """Results that are there are used, whatever else is gone; what is missing is made anew."""
+    job = start()
+    job.rows(range(9))
+    assert job.run() == 9
+    path = job.out / lost
+    if path.is_dir():
+        for inner in path.iterdir():
+            inner.unlink()
+        path.rmdir()
+    else:
+        path.unlink()
+    assert job.run() == 0
+    job.assert_answers(range(9))
+    assert job.status()["state"] == "complete"
+    assert (job.out / "cost_summary.parquet").exists()
+
+
+def test_another_form_of_the_results_asks_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
+    """`single_file` may be changed back and forth on a complete run: files are merged and split, nothing is asked."""
+    job = start()
+    job.rows(range(9))
+    (tmp_path / "job.toml").write_text("[input]\npath='rows.jsonl'\n[output]\nsingle_file = false\n")
+    assert job.run() == 9
+    job.source = "job.toml"
+    assert job.run() == 0
+    assert not (job.out / "results.parquet").exists()
+    assert pq.read_table(job.out / "results").num_rows == 9
+    job.source = "rows.jsonl"
+    assert job.run() == 0
+    job.assert_answers(range(9))
+
+
+def test_answers_of_another_run_are_taken_over(start: Callable[..., Any], tmp_path: Path) -> None:
+    """`reuse` draws on other runs' answers, on what they set aside too, each once; a folder without a run is exit 2 and
+    changes nothing."""
+    job = start()
+    job.rows([1, 2, 2, 3])
+    assert job.run() == 4
+    job.rows([4])
+    assert job.run() == 1
+    job.out.rename(tmp_path / "earlier")
+    (tmp_path / "job.toml").write_text("reuse = ['earlier']\n[input]\npath='rows.jsonl'\n")
+    job.source = "job.toml"
+    job.rows([2, 2, 2, 4, 5, 1])
+    assert job.run() == 2
+    assert "4 answers are kept, 2 requests are asked anew" in job.process.stderr
+    job.assert_answers([2, 2, 2, 4, 5, 1])
+    assert job.run() == 0
+    (tmp_path / "job.toml").write_text("reuse = ['nowhere']\n[input]\npath='rows.jsonl'\n")
+    assert job.run(code=2) == 0
+    assert "reuse: nowhere: no results there" in job.process.stderr
+    assert job.status()["state"] == "complete"
+
+
+def test_status_while_it_runs(start: Callable[..., Any]) -> None:
+    """From another terminal: pace, time left, failures by kind and money, without hindering the run."""
+    job = start(slots=4, first_token_s=0.03, faults=(Fault(status=400, match="What is 3 +"),))
+    job.rows(range(400))
+    with job.running("--concurrency", "4", received=60):
+        shown = job.status()
+        text = job.batchrun("status", job.out).stdout
+    assert shown["state"] == "running"
+    assert shown["rate_per_s"] > 0
+    assert shown["eta_s"] > 0
+    assert shown["failed_by_kind"] == {"bad_request": 1}
+    assert 0 <= shown["in_flight"] <= 4
+    assert "failed:   bad_request 1" in text
+    assert "requests/s over the last minute, about" in text
+    assert json.dumps(shown)
