@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskStatus
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,14 +62,15 @@ async def interruptible(enabled: bool) -> AsyncIterator[Interrupts]:
         return
     wanted = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
 
-    async def listen() -> None:
+    async def listen(*, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(*wanted) as received:
+            task_status.started()
             async for one in received:
                 interrupts.take(one)
 
     fault: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        await tasks.start(listen)
         try:
             with interrupts.scope:
                 yield interrupts

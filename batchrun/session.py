@@ -18,7 +18,7 @@ from batchrun.assembly import Assembly, opened
 from batchrun.chat.transport import Transport, proxy_for
 from batchrun.clock import SystemClock
 from batchrun.engines import local
-from batchrun.errors import LedgerError
+from batchrun.errors import JobError, LedgerError
 from batchrun.interrupts import Interrupts
 from batchrun.judge.estimate import Ceiling
 from batchrun.judge.prices import Prices
@@ -99,9 +99,12 @@ class Session:
             self._drop_parts()
             return self._outcome(manifest.counts, 0)
         if not self._dir.is_local:
-            self._note(f"the journal and the lock of {self._dir.url} are kept in {self._dir.state}; go on from here")
+            self._note(f"the journal and the lock of {self._dir.url} are kept on this machine, in {self._dir.state}")
         manifest = self._assembly.manifest("running", inventory, None if manifest is None else manifest.started_at)
-        self._dir.write_manifest(manifest)
+        try:
+            self._dir.write_manifest(manifest)
+        except LedgerError as error:  # nothing has been sent
+            raise JobError(f"the output cannot be written: {error}") from None
         counter = _Counting()
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
