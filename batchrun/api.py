@@ -99,7 +99,7 @@ async def arun(
             return await Session(assembly, interrupts).run(
                 fresh=fresh, retry_failed=retry_failed, observer=observer, transport=transport
             )
-    return interrupted(assembly.run_dir, interrupts)
+        return interrupted(assembly.run_dir, interrupts)
 
 
 def plan(source: str | Job, *, environ: Mapping[str, str] | None = None, **flags: Any) -> Outlook:

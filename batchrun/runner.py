@@ -195,8 +195,7 @@ class Runner:
         if self._ledger.record(opened, result):
             self._finished(opened)
         self._observer.result(result, stored=False)
-        if self._ledger.full is not None:
-            self._fail(self._ledger.full)
+        self._check_space()
 
     async def _announced(self, request: Request) -> Answer:
         """The client's attempt, told to the journal before it goes on the wire and after it failed."""
@@ -205,6 +204,7 @@ class Runner:
         opened = self._shards[request.key]
         self._started[request.key] = int(self._clock.epoch() * 1e6)
         self._ledger.sent(opened, request, self._ceiling(request))
+        self._check_space()
         try:
             return await self._client(request)
         except EndpointError as error:
@@ -247,6 +247,10 @@ class Runner:
         while self._full and self._failure is None:
             await anyio.sleep(_POLL_S)
         self._scope.cancel()
+
+    def _check_space(self) -> None:
+        if self._ledger.full is not None:
+            self._fail(self._ledger.full)
 
     def _fail(self, error: BatchrunError) -> None:
         """The disk or the input failed: nothing new is sent, but what is in flight is paid for, and may yet be kept."""

@@ -143,6 +143,9 @@ class Session:
                 async with opened(transport, url) as wire:
                     ended = await self._pass(url, wire, ledger, inventory, counter)
             await anyio.to_thread.run_sync(ledger.close)
+        except JobError as error:  # the input is not what it was: the rows that were asked have their answers
+            ledger.close()
+            return str(error), LedgerError.exit_code
         except BaseException:
             with contextlib.suppress(LedgerError):  # the first fault is the one to tell of
                 ledger.close()
@@ -228,9 +231,14 @@ class Session:
 
 
 def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
-    """The outcome of a run that a signal cut short outside of its asking: while it scanned, prepared or merged."""
+    """The outcome of a run that a signal cut short outside of its asking: while it scanned, prepared or merged. The lock
+    is held by the caller.
+    """
     manifest = run_dir.read_manifest()
     counts = Counts() if manifest is None else manifest.counts
+    if manifest is not None and manifest.state == "running":
+        with contextlib.suppress(LedgerError):
+            run_dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=interrupts.message))
     return Outcome(run_dir.url, counts.requests, counts.ok, counts.failed, 0, interrupts.exit_code, interrupts.message)
 
 

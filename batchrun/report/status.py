@@ -58,7 +58,8 @@ def read_status(path: str) -> dict[str, Any]:
         raise JobError(f"{path}: no run there (no run.json); give a run directory")
     run_dir = RunDir(path, manifest.state_dir or None)
     state = manifest.state
-    if state != "complete":
+    # of a run in a bucket whose state is another machine's, only what its manifest says is known
+    if state != "complete" and (run_dir.is_local or run_dir.state.exists()):
         state = "running" if run_dir.locked_by_another() else "interrupted" if state == "running" else state
     prices = Prices(msgspec.convert(manifest.job.get("prices", {}), dict[str, Price]), manifest.endpoint)
     found = _of_complete(run_dir, manifest) if state == "complete" else read_progress(run_dir, prices.pico)
