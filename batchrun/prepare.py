@@ -159,7 +159,7 @@ class Preparation:
         estimate = Estimate(assembly.prices)
         ledger = assembly.ledger(inventory)
         index = self._dir.state / "reuse.sqlite"
-        pool = Pool(index, offers, self._dir.all_results(), retry_failed=self._retry_failed)
+        pool = Pool(index, offers, self._dir.all_results(), retry_failed=self._retry_failed, check=self._check)
         try:
             for info in self._checked(inventory):
                 if info.number not in sealed:

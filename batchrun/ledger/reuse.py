@@ -8,14 +8,16 @@ any time, and so needs no care for crashes.
 
 import contextlib
 import hashlib
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from batchrun.errors import LedgerError
+from batchrun.ledger.durable import FILE_MODE, disk_faults
 from batchrun.ledger.journal import replay
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.run_dir import RunDir
@@ -47,45 +49,64 @@ class Offer(NamedTuple):
 class Pool:
     """What files offer, less what stands in the run already. `close` removes the index.
 
-    With `retry_failed`, failures are not drawn: their attempts are carried over to the request that is asked again.
+    With `retry_failed`, failures are not drawn: their attempts are carried over to the request that is asked again. `check`
+    is called for every result, and raises when the run is told to end.
     """
 
     def __init__(
-        self, path: Path, offers: Iterable[Offer], standing: Iterable[Stored | Path], *, retry_failed: bool
+        self,
+        path: Path,
+        offers: Sequence[Offer],
+        standing: Iterable[Stored | Path],
+        *,
+        retry_failed: bool,
+        check: Callable[[], None],
     ) -> None:
         self._path = path
+        self._check = check
+        self._carried: list[tuple[str, int, int]] = []
         self._forget()
-        with self._faults():
+        with self._faults(), disk_faults(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.executescript(_TABLES)
-            for offer in offers:
-                self._take(offer, retry_failed)
-            # an answer that was drawn already must not be drawn again
-            drawn = (result for file in standing for result in _results(file))
-            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
-
-    def _take(self, offer: Offer, retry_failed: bool) -> None:
-        for result in _results(offer.file):
-            failed = result.status != "ok"
-            if failed and (not offer.fresh or not result.request_hash):
-                continue
-            if failed and retry_failed:
-                self._carry(
-                    result.request_hash, result.attempts - result.unconfirmed_attempts, result.unconfirmed_attempts
-                )
-                continue
-            self._db.execute(
-                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, (SELECT count(*) FROM answer), ?)",
-                (_identity(result), result.request_hash, failed, _encode(result)),
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)", self._answers(offers, retry_failed)
             )
-        if offer.fresh and isinstance(offer.file, Path):
-            found = replay(offer.file)
-            for key, tally in found.tallies.items():
-                if key not in found.results:
-                    self._carry(tally.hash, tally.failed, tally.sent - tally.failed)
+            self._db.executemany("INSERT INTO attempts VALUES (?, ?, ?)", [*self._carried, *self._unfinished(offers)])
+            # an answer that was drawn already must not be drawn again
+            drawn = (result for file in standing for result in self._results(file))
+            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
+            self._db.execute("COMMIT")
 
-    def _carry(self, identity: str, failed: int, unconfirmed: int) -> None:
-        self._db.execute("INSERT INTO attempts VALUES (?, ?, ?)", (identity, failed, unconfirmed))
+    def _answers(self, offers: Iterable[Offer], retry_failed: bool) -> Iterator[tuple[bytes, str, bool, int, bytes]]:
+        """Rows of the index. The attempts of what is not to be drawn are noted on the way."""
+        number = 0
+        for file, fresh in offers:
+            for result in self._results(file):
+                failed = result.status != "ok"
+                if failed and (not fresh or not result.request_hash):
+                    continue
+                if failed and retry_failed:
+                    self._carried.append(_attempts(result))
+                    continue
+                number += 1
+                yield _identity(result), result.request_hash, failed, number, _encode(result)
+
+    def _results(self, file: Stored | Path) -> Iterator[Result]:
+        for result in replay(file).results.values() if isinstance(file, Path) else read_results(file):
+            self._check()
+            yield result
+
+    def _unfinished(self, offers: Iterable[Offer]) -> Iterator[tuple[str, int, int]]:
+        """The attempts of requests that had no result yet when their journal was set aside."""
+        for file, fresh in offers:
+            if fresh and isinstance(file, Path):
+                found = replay(file)
+                for key, tally in found.tallies.items():
+                    if key not in found.results:
+                        yield tally.hash, tally.failed, tally.sent - tally.failed
 
     def draw(self, request: Request) -> Result | None:
         """An earlier result of just this request, in its new place, `ok` ones first; None where there is none left."""
@@ -134,8 +155,8 @@ def results_of(run_dir: RunDir) -> list[Stored | Path]:
     return [*run_dir.all_results(), *older]
 
 
-def _results(file: Stored | Path) -> Iterator[Result]:
-    yield from replay(file).results.values() if isinstance(file, Path) else read_results(file)
+def _attempts(result: Result) -> tuple[str, int, int]:
+    return result.request_hash, result.attempts - result.unconfirmed_attempts, result.unconfirmed_attempts
 
 
 def _identity(result: Result) -> bytes:
