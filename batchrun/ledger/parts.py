@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
@@ -153,6 +152,8 @@ def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
 
 def failures(file: Stored) -> dict[str, int]:
     """How many results failed, by kind; reads two columns."""
+    import pyarrow.compute as pc  # late: it takes a while to load, and hardly anybody needs it
+
     with _opened(file) as opened:
         table = opened.read(columns=["status", "error_kind"], use_threads=False)
     kinds = table["error_kind"].filter(pc.not_equal(table["status"], "ok")).fill_null("unknown")
