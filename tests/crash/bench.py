@@ -54,13 +54,17 @@ class Running:
         self._tracer = tracer
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        """Send a signal to the run and all its children."""
+        try:
             os.killpg(self.pid, number)
+        except ProcessLookupError:  # it has only just begun, and has no group yet
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
-    def until(self, met: Callable[[dict[str, int]], bool]) -> None:
-        """Wait until the endpoint's counters are so; the run must still live then."""
+    def until(self, received: int) -> None:
+        """Wait until the endpoint has received so many requests since this run was started; it must still live then."""
         deadline = time.monotonic() + 30
-        while not met(self._bench.stats()):
+        while self._bench.stats()["received"] < self._before + received:
             assert self._bench.lives(self.pid), f"the run ended too early: {self._log.read_text()}"
             assert time.monotonic() < deadline, "the run does not get on"
             time.sleep(0.005)
@@ -115,6 +119,7 @@ class Bench:
         self, args: list[str], folder: Path, said: Path, strace: Sequence[str], settings: dict[str, Any]
     ) -> Running:
         place = {"args": args, "cwd": str(folder), "log": str(said), "traced": bool(strace)}
+        said.touch()
         before = self.stats()["received"]
         assert self._warm.stdin is not None
         self._warm.stdin.write(json.dumps({**ORDER, **place, **settings}).encode() + b"\n")

@@ -38,6 +38,19 @@ def benches() -> Iterator[list[Bench]]:
             one.__exit__(None, None, None)
 
 
+@pytest.fixture(scope="session")
+def slow_bench() -> Iterator[Bench]:
+    """A bench whose endpoint takes its time, so that a run can be met while it lives, with requests in flight."""
+    with make_bench(Behaviour(slots=16, first_token_s=0.02)) as made:
+        yield made
+
+
+@pytest.fixture
+def slow_site(slow_bench: Bench, tmp_path: Path) -> Site:
+    """A place for runs on the slow bench."""
+    return Site(tmp_path / "slow", [slow_bench])
+
+
 @pytest.fixture
 def site(benches: list[Bench], tmp_path: Path) -> Site:
     """A place for runs of four rows in two shards."""

@@ -49,11 +49,14 @@ class Calls:
         return points(trace.read_text(errors="replace").splitlines(), str(folder / "out"))
 
     @staticmethod
-    def inject(point: Point, out: Path, what: str, *, onward: bool = False) -> list[str]:
-        """The options of strace that let `what` happen at a point, and with `onward` at each later call of its kind."""
+    def inject(point: Point, out: Path, what: str, *, onward: bool = False, log: str = "/dev/null") -> list[str]:
+        """The options of strace that let `what` happen at a point, and with `onward` at each later call of its kind.
+
+        The log tells whether it came to that: such calls are marked (INJECTED).
+        """
         place = [] if point.path is None else ["-P", str(out / point.path)]
         when = f"{point.when}{'+' if onward else ''}"
-        return [*place, "-o", "/dev/null", "-e", f"trace={point.kind}", "-e", f"inject={point.kind}:{what}:when={when}"]
+        return [*place, "-o", log, "-e", f"trace={point.kind}", "-e", f"inject={point.kind}:{what}:when={when}"]
 
 
 def points(lines: list[str], out: str) -> list[Point]:

@@ -60,7 +60,7 @@ class Scenario:
             assert killed.code in (0, -9), killed
             self._recover(bench, folder, killed)
         except Exception as error:
-            shown = error.args[0] if error.args else ""
+            shown = str(error).partition("\n")[0]
             faults.append(f"{point.kind} #{point.when} {point.shown}: {type(error).__name__} {shown}")
         else:
             shutil.rmtree(folder)
