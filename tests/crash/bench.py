@@ -184,10 +184,11 @@ class Site:
         self._count = 0
         self.template: Path | None = None
 
-    def write_rows(self, count: int) -> None:
-        self.rows.write_text(
-            "".join(json.dumps({"number": n, "prompt": f"What is {n} + 1?"}) + "\n" for n in range(count))
-        )
+    def write_rows(self, count: int, padding: int = 0) -> None:
+        """So many questions; each row is longer by `padding` bytes of another column."""
+        more = {"padding": "x" * padding} if padding else {}
+        lines = [json.dumps({"number": n, "prompt": f"What is {n} + 1?", **more}) + "\n" for n in range(count)]
+        self.rows.write_text("".join(lines))
 
     def fresh(self) -> Path:
         """A folder for one try, which begins with the template's run directory if there is one."""

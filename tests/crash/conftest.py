@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("bench", "books")
 from bench import Bench, Site, make_bench  # noqa: E402
 from points import Calls  # noqa: E402
 
-from batchrun.embedded import Behaviour  # noqa: E402
+from batchrun.embedded import Behaviour, Fault  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,12 @@ def benches() -> Iterator[list[Bench]]:
 
 @pytest.fixture(scope="session")
 def slow_bench() -> Iterator[Bench]:
-    """A bench whose endpoint takes its time, so that a run can be met while it lives, with requests in flight."""
-    with make_bench(Behaviour(slots=16, first_token_s=0.02)) as made:
+    """A bench whose endpoint takes its time, so that a run can be met while it lives, with requests in flight.
+
+    A request that says "Stall." waits for a minute, but only the first time.
+    """
+    stall = Fault(action="stall", seconds=60, match="Stall.", times=1)
+    with make_bench(Behaviour(slots=16, first_token_s=0.02, faults=(stall,))) as made:
         yield made
 
 

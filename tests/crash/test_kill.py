@@ -13,7 +13,7 @@ from books import audit
 
 CONCURRENCY = 16
 ROUNDS = 12
-ROWS = 2000
+ROWS = 1500
 SHARD = 150
 
 
