@@ -203,7 +203,8 @@ class Session:
         if job.output.single_file:
             parts.merge(_checked(files), self._dir.results, inventory.arrow_schema(), job.output.raw)
             files = [self._dir.results]
-        ok, failed = write_summary(files, self._dir.summary, prices.cost, prices.source)
+        ok, failed = write_summary(_checked(files), self._dir.summary, prices.cost, prices.source)
+        anyio.from_thread.check_cancelled()
         counts = Counts(ok + failed, ok, failed)
         finished = datetime.datetime.now(datetime.UTC).isoformat()
         self._dir.write_manifest(
@@ -223,7 +224,9 @@ class Session:
 
     def _drop_parts(self) -> None:
         if self._assembly.job.output.single_file:
-            self._dir.drop_parts()
+            # the run is complete: parts that can't be removed are in nobody's way, and are tried again another time
+            with contextlib.suppress(LedgerError):
+                self._dir.drop_parts()
 
     def _outcome(self, counts: Counts, asked: int) -> Outcome:
         code = 1 if counts.failed else 0

@@ -25,7 +25,7 @@ from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_stor
 _STATE = ".state"
 _PARTS = "results"
 _SUPERSEDED = f"{_STATE}/superseded"
-_LOCK_PATIENCE_S = 0.5
+_LOCK_PATIENCE_S = 0.05
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ class RunDir:
                     raise JobError(
                         f"{self.url}: a run is under way there ({holder}); wait for it, or choose another -o"
                     ) from None
-                time.sleep(0.02)
+                time.sleep(0.005)
             except OSError as error:
                 raise JobError(
                     f"{self.state}: its filesystem has no locks ({error.strerror}), so two runs there could not be told "

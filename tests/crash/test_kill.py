@@ -1,113 +1,96 @@
-"""kill -9 in the middle of a run, and the same command again (contract.md §7, promises 1 to 3)."""
+"""kill -9 of the process group under load, again and again, against what the endpoint says it answered (contract.md §7)."""
 
-import contextlib
+import collections
 import json
-import os
-import signal
-import subprocess
-import sys
+import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
-import pyarrow.parquet as pq
 import pytest
+from bench import Site
+from books import audit
 
-from batchrun.embedded import Behaviour, embedded_endpoint
-
-ROWS = 3000
-CONCURRENCY = 32
-KILL_AT = (700, 1900)
-SLOTS, FIRST_TOKEN_S = 32, 0.04  # 800 answers a second at most: four seconds for all rows
-
-
-def received(url: str) -> int:
-    count: int = stats(url)["received"]
-    return count
+CONCURRENCY = 16
+ROUNDS = 12
+ROWS = 1500
+SHARD = 150
 
 
-def stats(url: str) -> dict[str, int]:
-    found: dict[str, int] = httpx.get(url.removesuffix("/v1") + "/stats", trust_env=False).json()
-    return found
+class Ledger:
+    """What the endpoint wrote down, a line for each request received and each answer sent whole."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._skip = path.stat().st_size
 
-@contextlib.contextmanager
-def process(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """The program in a process group of its own, which does not outlive the block."""
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    running = subprocess.Popen(
-        command, env=environ, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield running
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-
-
-def kill_when(command: list[str], url: str, target: int) -> None:
-    """Start the run and kill its whole group at the moment the endpoint has received `target` requests."""
-    with process(command) as running:
-        deadline = time.monotonic() + 30
-        while received(url) < target:
-            assert running.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, "the run does not get on"
-            time.sleep(0.01)
-        os.killpg(running.pid, signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL
+    def counts(self, event: str) -> collections.Counter[str]:
+        """How often each body was received or answered, since this was made."""
+        with self._path.open("rb") as file:
+            file.seek(self._skip)
+            lines = [json.loads(line) for line in file.read().splitlines()]
+        return collections.Counter(line["sha"] for line in lines if line["event"] == event)
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> list[str]:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"number": n, "prompt": f"What is {n} + 1?"}) + "\n" for n in range(ROWS)))
-    return [
-        *(sys.executable, "-m", "batchrun", "run", str(rows), "-o", str(tmp_path / "out"), "--model", "m"),
-        *("--concurrency", str(CONCURRENCY), "--quiet"),
-    ]
+def site(slow_site: Site) -> Site:
+    slow_site.write_rows(ROWS)
+    return slow_site
 
 
-def test_killed_twice_and_run_again(tmp_path: Path, command: list[str]) -> None:
-    """After two kill -9 the same command completes: every row once, in order, and only what was in flight asked again."""
-    with embedded_endpoint(Behaviour(slots=SLOTS, first_token_s=FIRST_TOKEN_S)) as url:
-        command += ["--base-url", url]
-        out = tmp_path / "out"
-        for target in KILL_AT:
-            kill_when(command, url, target)
-            assert not (out / "results.parquet").exists(), "results appear whole or not at all"
-            state = json.loads((out / "run.json").read_bytes())["state"]
-            assert state == "running"
-        with process(command) as running:
-            assert running.wait(timeout=60) == 0
-        counts = stats(url)
+def settings(**more: Any) -> dict[str, Any]:
+    return {"concurrency": CONCURRENCY, "shard_requests": SHARD, **more}
 
-    table = pq.read_table(out / "results.parquet")
-    assert table["row"].to_pylist() == list(range(ROWS))
-    assert table["number"].to_pylist() == list(range(ROWS))
-    assert table["completion"].to_pylist() == [str(n + 1) for n in range(ROWS)]
-    assert set(table["status"].to_pylist()) == {"ok"}
-    total = pq.read_table(out / "cost_summary.parquet").to_pylist()[-1]
-    assert (total["requests"], total["ok"], total["failed"]) == (ROWS, ROWS, 0)
 
-    lost = CONCURRENCY * len(KILL_AT)
-    assert counts["distinct"] == ROWS
-    assert counts["received"] - counts["distinct"] <= lost
-    assert counts["repeated"] <= lost
+def kill_in_rounds(site: Site, chance: random.Random) -> tuple[Path, int]:
+    """Start and kill the run ROUNDS times, each time after another number of requests; returns its folder and kills."""
+    folder = site.fresh()
+    (bench,) = site.benches
+    for _ in range(ROUNDS):
+        running = bench.start(folder, **settings())
+        if chance.random() < 0.3:
+            time.sleep(chance.uniform(0, 0.1))  # while it begins, and takes stock of what the last one left
+        else:
+            running.until(received=chance.randrange(1, 250))
+        running.kill()
+        assert running.wait().code == -9
+        assert not (folder / "out" / "results.parquet").exists(), "results appear whole or not at all"
+    return folder, ROUNDS
+
+
+def assert_recovered(site: Site, folder: Path, kills: int, ledger: Ledger) -> None:
+    (bench,) = site.benches
+    ended = bench.run(folder, **settings())
+    assert ended.code == 0, ended.said
+    attempts, unconfirmed = audit(folder / "out", ROWS)
+    received, answered = ledger.counts("received"), ledger.counts("answered")
+    assert len(received) == len(answered) == ROWS
+    asked_again = received.total() - ROWS
+    print(f"{kills} kills: {asked_again} rows asked again, {unconfirmed} attempts unconfirmed")
+    assert asked_again <= CONCURRENCY * kills
+    assert max(received.values()) <= kills + 1
     # every attempt that was cut off is confessed: it may have been billed
-    unconfirmed = sum(table["unconfirmed_attempts"].to_pylist())
-    assert counts["received"] - ROWS <= unconfirmed <= lost
-    assert sum(table["attempts"].to_pylist()) == ROWS + unconfirmed
+    assert asked_again <= unconfirmed <= CONCURRENCY * kills
+    assert attempts == ROWS + unconfirmed
 
 
-def test_a_second_run_takes_over_at_once(tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 32))])
+def test_killed_again_and_again(site: Site, seed: int) -> None:
+    """Twelve kill -9 at random moments: every row once, in order; only what was in flight is asked again, and confessed."""
+    ledger = Ledger(site.benches[0].ledger)
+    folder, kills = kill_in_rounds(site, random.Random(seed))
+    assert_recovered(site, folder, kills, ledger)
+
+
+def test_a_second_run_takes_over_at_once(site: Site) -> None:
     """A killed writer's lock dies with it: the next run starts without a wait, and leaves no working state behind."""
-    with embedded_endpoint(Behaviour(slots=SLOTS, first_token_s=FIRST_TOKEN_S)) as url:
-        command += ["--base-url", url, "--limit", "150"]
-        kill_when(command, url, 60)
-        with process(command) as running:
-            assert running.wait(timeout=30) == 0
-    state = tmp_path / "out" / ".state"
-    assert sorted(path.name for path in state.iterdir()) == ["inventory.json", "lock"]
-    assert pq.read_metadata(tmp_path / "out" / "results.parquet").num_rows == 150
+    (bench,) = site.benches
+    site.write_rows(150)
+    folder = site.fresh()
+    running = bench.start(folder, **settings())
+    running.until(received=40)
+    running.kill()
+    assert running.wait().code == -9
+    ended = bench.run(folder, **settings())
+    assert ended.code == 0, ended.said
+    audit(folder / "out", 150)

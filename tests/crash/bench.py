@@ -1,0 +1,234 @@
+"""One warm process and one endpoint, on which runs are started and broken; and the places where they leave their files."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from batchrun.embedded import Behaviour, embedded_endpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+WARM = Path(__file__).with_name("warm.py")
+CONCURRENCY = 2
+JOB = """
+[input]
+path = "{rows}"
+[endpoint]
+model = "m"
+[prices.m]
+input = 0.25
+output = 1.25
+"""
+ORDER = {"shard_requests": 2, "jump_s": 0.0, "at": 0.0, "ignored": [], "file_bytes": 0, "teach": ""}
+
+
+class Ended(NamedTuple):
+    """How a call of batchrun ended: the exit code (negative: the signal), what it printed, what the endpoint saw."""
+
+    code: int
+    said: str
+    received: int
+
+
+class Running:
+    """A call of batchrun under way, in a process group of its own."""
+
+    def __init__(
+        self, bench: "Bench", pid: int, log: Path, before: int, tracer: "subprocess.Popen[bytes] | None"
+    ) -> None:
+        self.pid = pid
+        self._bench = bench
+        self._log = log
+        self._before = before
+        self._tracer = tracer
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the run and all its children."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # it has only just begun, and has no group yet
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def until(self, received: int) -> None:
+        """Wait until the endpoint has received so many requests since this run was started; it must still live then."""
+        deadline = time.monotonic() + 30
+        while self._bench.stats()["received"] < self._before + received:
+            assert self._bench.lives(self.pid), f"the run ended too early: {self._log.read_text()}"
+            assert time.monotonic() < deadline, "the run does not get on"
+            time.sleep(0.005)
+
+    def wait(self) -> Ended:
+        code = self._bench.code_of(self.pid)
+        if self._tracer is not None:
+            self._tracer.wait()
+        return Ended(code, self._log.read_text(), self._bench.stats()["received"] - self._before)
+
+
+class Bench:
+    """A place to break runs, one or several at a time: an endpoint of its own and a warm process."""
+
+    def __init__(self, url: str, warm: "subprocess.Popen[bytes]", ledger: Path) -> None:
+        self.url = url
+        self.pid = warm.pid
+        self.ledger = ledger
+        self._warm = warm
+        self._codes: dict[int, int] = {}
+        self._client = httpx.Client(trust_env=False)
+        self._teach()
+
+    def _teach(self) -> None:
+        with tempfile.TemporaryDirectory() as made:
+            site = Site(Path(made) / "site", [self])
+            site.write_rows(1)
+            ended = self.run(site.fresh(), teach=str(site.folder / "modules"))
+            assert ended.code == 0, ended.said
+
+    def stats(self) -> dict[str, int]:
+        found: dict[str, int] = self._client.get(self.url.removesuffix("/v1") + "/stats").json()
+        return found
+
+    def start(
+        self,
+        folder: Path,
+        *flags: str,
+        strace: Sequence[str] = (),
+        url: str | None = None,
+        concurrency: int = CONCURRENCY,
+        log: str = "said",
+        **order: Any,
+    ) -> Running:
+        """`batchrun run job.toml` of the folder's parent into `folder`/out, under strace with these options if any."""
+        args = ["run", str(folder.parent / "job.toml"), "-o", str(folder / "out"), "--base-url", url or self.url]
+        args += ["--concurrency", str(concurrency), "--quiet", *flags]
+        said = folder.parent / f"{folder.name}.{log}"
+        return self._call(args, folder, said, strace, order)
+
+    def _call(
+        self, args: list[str], folder: Path, said: Path, strace: Sequence[str], settings: dict[str, Any]
+    ) -> Running:
+        place = {"args": args, "cwd": str(folder), "log": str(said), "traced": bool(strace)}
+        said.touch()
+        before = self.stats()["received"]
+        assert self._warm.stdin is not None
+        self._warm.stdin.write(json.dumps({**ORDER, **place, **settings}).encode() + b"\n")
+        self._warm.stdin.flush()
+        pid = self._hear(lambda words: words[0] if len(words) == 1 else None)
+        tracer = None
+        if strace:
+            line = ["strace", "-f", "-qq", *strace, "-p", str(pid)]
+            tracer = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return Running(self, pid, said, before, tracer)
+
+    def run(self, folder: Path, *flags: str, **settings: Any) -> Ended:
+        return self.start(folder, *flags, **settings).wait()
+
+    def done(self, folder: Path) -> int:
+        """How many requests have their result, as `batchrun status` sees it; 0 where no run has begun."""
+        if not (folder / "out" / "run.json").exists():
+            return 0
+        said = folder.parent / f"{folder.name}.status"
+        ended = self._call(["status", str(folder / "out"), "--json"], folder, said, (), {}).wait()
+        assert ended.code == 0, ended.said
+        return int(json.loads(ended.said)["done"])
+
+    def lives(self, pid: int) -> bool:
+        return pid not in self._codes and _exists(pid)
+
+    def code_of(self, pid: int) -> int:
+        """The exit code of a call; waits for it."""
+        if pid not in self._codes:
+            self._hear(lambda words: words[0] if len(words) == 2 and words[0] == pid else None)
+        return self._codes.pop(pid)
+
+    def _hear(self, wanted: Callable[[list[int]], int | None]) -> int:
+        assert self._warm.stdout is not None
+        while True:
+            words = [int(word) for word in self._warm.stdout.readline().split()]
+            assert words, "the warm process has died"
+            if len(words) == 2:
+                self._codes[words[0]] = words[1]
+            found = wanted(words)
+            if found is not None:
+                return found
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Site:
+    """A folder with a job, its input, and a run directory for each thing that is tried on it."""
+
+    def __init__(self, folder: Path, benches: list[Bench]) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True)
+        self.benches = benches
+        self.rows = self.folder / "rows.jsonl"
+        (self.folder / "job.toml").write_text(JOB.format(rows=self.rows))
+        self._count = 0
+        self.template: Path | None = None
+
+    def write_rows(self, count: int, padding: int = 0) -> None:
+        """So many questions; each row is longer by `padding` bytes of another column."""
+        more = {"padding": "x" * padding} if padding else {}
+        lines = [json.dumps({"number": n, "prompt": f"What is {n} + 1?", **more}) + "\n" for n in range(count)]
+        self.rows.write_text("".join(lines))
+
+    def fresh(self) -> Path:
+        """A folder for one try, which begins with the template's run directory if there is one."""
+        self._count += 1
+        folder = self.folder / f"try-{self._count}"
+        folder.mkdir()
+        if self.template is not None:
+            shutil.copytree(self.template, folder / "out")
+        return folder
+
+    def everywhere(self, trials: Sequence[Callable[[Bench], Any]]) -> list[Any]:
+        """Do the trials, one at a time on each bench."""
+        idle = list(self.benches)
+
+        def one(trial: Callable[[Bench], Any]) -> Any:
+            bench = idle.pop()
+            try:
+                return trial(bench)
+            finally:
+                idle.append(bench)
+
+        with concurrent.futures.ThreadPoolExecutor(len(idle)) as pool:
+            return list(pool.map(one, trials))
+
+
+@contextlib.contextmanager
+def make_bench(behaviour: Behaviour, prefix: Sequence[str] = ()) -> Iterator[Bench]:
+    """A bench whose endpoint behaves so; `prefix` is a command that starts the warm process in some surroundings."""
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    with contextlib.ExitStack() as stack:
+        ledger = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger"
+        url = stack.enter_context(embedded_endpoint(behaviour, str(ledger)))
+        warm = stack.enter_context(
+            subprocess.Popen(
+                [*prefix, sys.executable, str(WARM)],
+                env={**environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        bench = Bench(url, warm, ledger)
+        stack.callback(bench._client.close)
+        yield bench

@@ -1,0 +1,114 @@
+"""The power fails: only what was synced is left, and the same command ends with right books (contract.md §7, promise 1)."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from bench import Bench, Site
+from books import audit
+from disk import OPTIONS, Disk, succeeded
+
+ROWS = 4
+SAMPLE = 22
+Left = dict[str, bytes | None]
+
+
+class Moment:
+    """What is left of a run when the power fails after so many calls. `way` says which folders remember all names."""
+
+    def __init__(self, calls: int, way: str, left: Left, last: str) -> None:
+        self.calls = calls
+        self.way = way
+        self.left = left
+        self.last = last
+
+
+def moments(site: Site) -> list[Moment]:
+    """All that may be left of one run, without repetitions, in the order of the calls."""
+    folder = site.fresh()
+    trace = folder.parent / "power"
+    ended = site.benches[0].run(folder, strace=[*OPTIONS, "-o", str(trace)])
+    assert ended.code == 0, ended.said
+    disk = Disk(folder)
+    found: list[Moment] = []
+    seen: set[tuple[str, int]] = set()
+    for kind, rest in succeeded(trace.read_text(encoding="latin-1")):
+        if not disk.apply(kind, rest):
+            continue
+        ways = {"none": [], "all": list(disk.folders), **{f"{one}/": [one] for one in disk.folders if one}}
+        for way, remembered in ways.items():
+            left = disk.after_power_loss(["", *remembered])
+            key = (way, hash(frozenset(left.items())))
+            if key not in seen:
+                seen.add(key)
+                found.append(Moment(len(found), way, left, f"{kind}({rest[:90]}"))
+    assert_like(disk, folder)
+    return found
+
+
+def assert_like(disk: Disk, folder: Path) -> None:
+    """The model has followed the run to its end: it has every file, byte for byte."""
+    real = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    model = {
+        f"{place}/{name}": file.data
+        for place, names in disk.folders.items()
+        for name, file in names.items()
+        if file is not None
+    }
+    assert model == real
+
+
+def put(folder: Path, left: Left) -> None:
+    for path, data in sorted(left.items()):
+        if data is None:
+            (folder / path).mkdir(mode=0o700)
+        else:
+            (folder / path).write_bytes(data)
+            (folder / path).chmod(0o600)
+
+
+def goes_on(site: Site, moment: Moment, faults: list[str], bench: Bench) -> tuple[str, int]:
+    """The same command after the power has failed; returns how many results had survived."""
+    folder = site.fresh()
+    put(folder, moment.left)
+    try:
+        known = bench.done(folder)
+        again = bench.run(folder)
+        assert again.code == 0, again.said
+        audit(folder / "out", ROWS)
+        assert again.received == ROWS - known, f"{again.received} asked, though {known} had survived"
+    except Exception as fault:
+        told = str(fault).partition("\n")[0]
+        faults.append(f"after {moment.last}: names remembered: {moment.way}: {told}")
+        return moment.way, 0
+    return moment.way, known
+
+
+def try_them(site: Site, choose: Callable[[list[Moment]], list[Moment]]) -> None:
+    chosen = choose(moments(site))
+    faults: list[str] = []
+    survived = site.everywhere([partial(goes_on, site, moment, faults) for moment in chosen])
+    assert not faults, f"{len(faults)} of {len(chosen)} moments:\n" + "\n".join(faults)
+    assert {known for _way, known in survived} >= {0, ROWS}
+    for way in {way for way, _known in survived}:
+        counts = [known for one, known in survived if one == way]
+        assert counts == sorted(counts), f"what was safe is lost again ({way}): {counts}"
+
+
+def some(found: list[Moment]) -> list[Moment]:
+    last = [one for one in found if one.calls >= len(found) - 3]
+    return [found[place * len(found) // SAMPLE] for place in range(SAMPLE)] + last
+
+
+@pytest.mark.usefixtures("strace")
+def test_the_power_fails(site: Site) -> None:
+    """Here at some moments: no half file is believed, nothing safe is lost, and what is complete stays complete."""
+    try_them(site, some)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("strace")
+def test_the_power_fails_at_any_moment(site: Site) -> None:
+    """And here after every call, with every folder that may or may not have remembered its names."""
+    try_them(site, lambda found: found)
