@@ -3,6 +3,7 @@
 The only place that looks for words in a message (endpoint.md §3–§4).
 """
 
+import html
 import re
 from typing import Any, NamedTuple
 
@@ -73,6 +74,8 @@ _PHRASES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"rate limit|too many requests|请求过于频繁|负载已饱和"), Kind.RATE_LIMITED),
     (re.compile(r"content management policy|敏感词|违规内容"), Kind.CONTENT_FILTER),
 )
+_TITLE = re.compile(r"<(title|h1|h2)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 _STATUSES: dict[int, Kind] = {
     401: Kind.CREDENTIALS,
     402: Kind.CREDIT,
@@ -126,11 +129,14 @@ def read_error(value: Any) -> ErrorBody | None:
     return None
 
 
-def error_in(value: dict[str, Any], status: int = 200) -> EndpointError | None:
-    """The fault that a body with HTTP 200 carries, or None."""
-    if "choices" in value and not value.get("error"):
-        return None
-    error = read_error(value)
+def error_in(value: Any, status: int = 200) -> EndpointError | None:
+    """The fault that a body with HTTP 200 carries, or None. A choice may carry one of its own, as OpenRouter's do."""
+    if isinstance(value, dict) and "choices" in value and not value.get("error"):
+        choices, value = value["choices"], None
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("error"):
+                value = choice
+    error = None if value is None else read_error(value)
     return None if error is None else classify(status, error)
 
 
@@ -174,6 +180,12 @@ def _by_status(status: int, retry_after_s: float | None) -> Kind:
     if 400 <= status < 500:
         return Kind.BAD_REQUEST
     return Kind.SERVER
+
+
+def page_title(text: str) -> str:
+    """The title of an HTML page (or its first heading), in one line; empty where there is none."""
+    found = _TITLE.search(text)
+    return " ".join(html.unescape(_TAG.sub(" ", found[2])).split())[:200] if found else ""
 
 
 def _text(value: Any) -> str:
