@@ -39,6 +39,7 @@ OWNERS = {
     "httpx": {"chat"},
     "aiohttp": {"chat.transport"},
     "httpx_aiohttp": {"chat.transport"},
+    "brotli": {"chat.unpack"},
     "tenacity": {"pace.retry"},
     "pyarrow": {"rows", "ledger.parts", "report"},
     "tqdm": {"progress"},
