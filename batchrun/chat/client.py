@@ -161,7 +161,7 @@ class Client:
             error = read_error(parse_json(text.encode()))
         except (ValueError, RecursionError):
             error = None
-        wait = stated_wait_s(response.headers, self._clock.epoch())
+        wait = stated_wait_s(response.headers, self._clock.epoch(), status)
         fault = classify(status, error, retry_after_s=wait, body=text)
         said = response.headers.get("x-should-retry", "").strip().lower()
         fault.should_retry = {"true": True, "false": False}.get(said)
