@@ -56,6 +56,7 @@ class EndpointError(Exception):
     `status` is the HTTP status (None where there was no answer), `retry_after_s` the wait that the endpoint stated, in
     seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed. `param` is
     the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
+    `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known.
     """
 
     def __init__(
@@ -79,3 +80,4 @@ class EndpointError(Exception):
         self.body = body
         self.param = param
         self.should_retry = should_retry
+        self.began_at: float | None = None

@@ -75,18 +75,19 @@ class Client:
 
     async def complete(self, request: Request) -> Answer:
         """One attempt. Raises EndpointError, its message free of the key."""
+        start = self._clock.now()
         try:
-            return await self._attempt(request)
+            return await self._attempt(request, start)
         except EndpointError as error:
+            error.began_at = start
             # first redacted, then cut: a cut key would not be found
             error.message = _cut(" ".join(self._redacted(error.message).split()), _MESSAGE_CHARS)
             error.body = None if error.body is None else _cut(self._redacted(error.body), _BODY_CHARS)
             error.args = (error.message,)
             raise
 
-    async def _attempt(self, request: Request) -> Answer:
+    async def _attempt(self, request: Request, start: float) -> Answer:
         now = self._clock.now
-        start = now()
         timeouts = self._timeouts
         end = start + timeouts.total
         between = timeouts.between_tokens if request.stream else timeouts.total
