@@ -14,11 +14,12 @@ from batchrun.assembly import Assembly
 from batchrun.errors import JobError, LedgerError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
+from batchrun.ledger.durable import with_checksum, without_checksum
 from batchrun.ledger.journal import replay
 from batchrun.ledger.reconcile import Shards, reconcile, reopen_failed
 from batchrun.ledger.reuse import Offer, Pool, results_of
 from batchrun.ledger.run_dir import RunDir
-from batchrun.ledger.store import Stored, write_whole
+from batchrun.ledger.store import Stored, one_line, write_whole
 from batchrun.records import ShardInfo
 from batchrun.rows.files import InputFile
 from batchrun.rows.source import Inventory
@@ -45,11 +46,18 @@ class Remembered(msgspec.Struct, frozen=True):
 def remembered(run_dir: RunDir) -> Remembered | None:
     """What the run directory remembers of its input; None where there is nothing. Raises JobError."""
     try:
-        return msgspec.json.decode(run_dir.inventory.read(), type=Remembered)
+        text = without_checksum(run_dir.inventory.read())
+        if text is not None:
+            return msgspec.json.decode(text, type=Remembered)
+        reason = "its checksum is wrong"
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, LedgerError) as error:
-        raise JobError(f"{run_dir.inventory}: unreadable ({error}); start over with --fresh") from None
+        reason = one_line(error)
+    raise JobError(
+        f"{run_dir.inventory}: unreadable: {reason}. Remove it and run the same command again: the answers are found again "
+        "by what they answered"
+    )
 
 
 def known_shards(run_dir: RunDir) -> Shards | None:
@@ -122,7 +130,7 @@ class Preparation:
             assembly.source.files, assembly.settings(), assembly.shape(), inventory, self._reuse, adopted, spent
         )
         if record != self._stored:
-            write_whole(self._dir.inventory, msgspec.json.encode(record))
+            write_whole(self._dir.inventory, with_checksum(msgspec.json.encode(record)))
             self._stored = record
 
     def _tell_in_flight(self) -> None:

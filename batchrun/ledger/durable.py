@@ -7,6 +7,7 @@ when the directory that holds it was synced too; a rename touches two.
 import contextlib
 import errno
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ DIR_MODE = 0o700
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What network and user-space filesystems say that know no sync of a directory."""
+_MARK = b',"crc":"'
 _MENDS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "raise the quota or free some space",
@@ -50,8 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     with disk_faults(path):
         try:
+            create(temporary)
             yield temporary
-            temporary.chmod(FILE_MODE)
             sync_file(temporary)
             temporary.replace(path)
             sync_dir(path.parent)
@@ -61,11 +63,29 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
+def create(path: Path) -> None:
+    """An empty file that only its owner may read, from its first byte on."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE))
+
+
 def sweep(folder: Path) -> None:
     """Remove what a writer that died left half-written in a folder."""
     with contextlib.suppress(OSError):
         for path in folder.glob(".*.tmp"):
             path.unlink()
+
+
+def with_checksum(text: bytes) -> bytes:
+    """A JSON object with its CRC-32 as a last field, `crc`."""
+    return b'%b%b%08x"}' % (text[:-1], _MARK, zlib.crc32(text[:-1]))
+
+
+def without_checksum(text: bytes) -> bytes | None:
+    """The JSON object again; None where it is not what the checksum was made of."""
+    body, mark, crc = text.rpartition(_MARK)
+    if not mark or crc != b'%08x"}' % zlib.crc32(body):
+        return None
+    return body + b"}"
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -8,13 +8,12 @@ the journal.
 
 import os
 import threading
-import zlib
 from pathlib import Path
 
 import msgspec
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, write_whole
+from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, with_checksum, without_checksum, write_whole
 from batchrun.records import Result
 
 Key = tuple[int, str, int]
@@ -81,22 +80,18 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
-_MARK = b',"crc":"'
 
 
 def sealed_line(record: Line) -> bytes:
     """A record as its line: JSON whose last field is the CRC-32 of everything before it."""
-    text = _encode(record)[:-1]
-    return b'%b%b%08x"}\n' % (text, _MARK, zlib.crc32(text))
+    return with_checksum(_encode(record)) + b"\n"
 
 
 def opened_line(line: bytes) -> Line | None:
     """The record in a line without its newline; None where the line is damaged."""
-    text, mark, crc = line.rpartition(_MARK)
-    if not mark or crc != b'%08x"}' % zlib.crc32(text):
-        return None
+    text = without_checksum(line)
     try:
-        return _decode(text + b"}")
+        return None if text is None else _decode(text)
     except msgspec.DecodeError:
         return None
 

@@ -8,7 +8,6 @@ any time, and so needs no care for crashes.
 
 import contextlib
 import hashlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.durable import FILE_MODE, disk_faults
+from batchrun.ledger.durable import create, disk_faults
 from batchrun.ledger.journal import replay
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.run_dir import RunDir
@@ -67,7 +66,7 @@ class Pool:
         self._carried: list[tuple[str, int, int]] = []
         self._forget()
         with self._faults(), disk_faults(path):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+            create(path)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.executescript(_TABLES)
             self._db.execute("BEGIN")
@@ -136,7 +135,7 @@ class Pool:
         self._forget()
 
     def _forget(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is made anew, over this one, whenever it is needed
             self._path.unlink()
 
     @contextlib.contextmanager

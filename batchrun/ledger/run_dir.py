@@ -5,6 +5,7 @@ state (journals, lock, index) is always local: in `.state` of a local run, in a 
 """
 
 import contextlib
+import datetime
 import fcntl
 import hashlib
 import os
@@ -20,7 +21,7 @@ import msgspec
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger import durable
 from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir
-from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, shown_url, write_whole
+from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, one_line, shown_url, write_whole
 
 _STATE = ".state"
 _PARTS = "results"
@@ -212,9 +213,16 @@ class RunDir:
         except LedgerError as error:
             raise JobError(str(error)) from None
         try:
-            return msgspec.json.decode(data, type=Manifest)
-        except msgspec.DecodeError as error:
-            raise JobError(f"{self.manifest}: not a run's manifest ({error}); start over with --fresh") from None
+            manifest = msgspec.json.decode(data, type=Manifest)
+            for time_of in (manifest.started_at, manifest.resumed_at):
+                if time_of:
+                    datetime.datetime.fromisoformat(time_of)
+        except ValueError as error:  # of JSON, of UTF-8, of a time
+            raise JobError(
+                f"{self.manifest}: not a run's manifest: {one_line(error)}. Remove it and run the same command again: no "
+                "answer is in it"
+            ) from None
+        return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
         write_whole(self.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

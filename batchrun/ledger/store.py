@@ -157,6 +157,7 @@ class ObjectStore:
         temporary = self._scratch / f".{name.replace('/', '-')}.tmp"
         try:
             with durable.disk_faults(temporary):
+                durable.create(temporary)
                 yield temporary
             self._upload(temporary, name)
         finally:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,11 +42,11 @@ class SmallDisk:
         (self.seen / "ballast").unlink()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
     """Skips where no small disk can be mounted; where the suite is the judge (CI) that is a failure."""
     mount = ("sh", "-c", f'mount -t tmpfs -o size={DISK},mode=700 none "$0" && exec "$@"')
-    site = Site(tmp_path.resolve() / "site", [])
+    site = Site(tmp_path_factory.mktemp("small").resolve() / "site", [])
     folder = site.fresh()
     try:
         tried = subprocess.run(
@@ -61,6 +62,14 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         site.benches.append(bench)
         site.write_rows(ROWS)
         yield SmallDisk(site, folder, bench)
+
+
+@pytest.fixture
+def small_disk(mounted: SmallDisk) -> Iterator[SmallDisk]:
+    """The small disk, with nothing on it."""
+    yield mounted
+    for path in mounted.seen.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def assert_stopped(ended: Ended, folder: Path, mend: str) -> None:

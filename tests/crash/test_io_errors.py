@@ -17,7 +17,7 @@ ERRORS = ("EIO", "ENOSPC", "EDQUOT")
 MENDS = {"EIO": "disk", "ENOSPC": "space", "EDQUOT": "quota"}
 SYNCS = ("fsync", "fdatasync")
 REFUSABLE = re.compile("write|pwrite64|fsync|fdatasync|rename|ftruncate|unlink|mkdir|rmdir|openat")
-SAMPLE = 24
+SAMPLE = 18
 
 Trial = tuple[Point, str, bool]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from bench import Bench, Ended
-from books import audit
+from books import assert_private, audit
 from points import Calls, Point
 
 from batchrun.embedded import Behaviour, Fault, embedded_endpoint
 
 CONCURRENCY = 2
-SAMPLE = 8
+SAMPLE = 6
 REFUSED = (Fault(status=400, match="What is 1 +"), Fault(status=400, match="What is 2 +"))
 
 
@@ -70,7 +70,7 @@ class Scenario:
         out = folder / "out"
         if (out / "results.parquet").exists():
             pq.read_table(out / "results.parquet")  # whole or not at all
-        known = bench.done(folder)
+        known = bench.done(folder) if self.knows else 0
         again = bench.run(folder, *self.flags)
         assert again.code == 0, again.said
         attempts, unconfirmed = audit(out, self.rows)
@@ -160,6 +160,15 @@ def test_a_kill_in_a_later_run(scenario: Scenario, before: Callable[[Scenario, s
     """The same holds for a run that goes on with, grows, mends or sets aside an earlier one: here at some points."""
     before(scenario, refusing)
     scenario.kill_at_each(sample)
+
+
+def test_a_killed_run_is_as_private_as_a_whole_one(calls: Calls) -> None:
+    """A file that the writer died over may be read by nobody else either."""
+    begun = {one.shown: one for one in calls.record() if one.kind == "write"}
+    for point in begun.values():
+        folder = calls.site.fresh()
+        calls.site.benches[0].run(folder, strace=calls.inject(point, folder / "out", "signal=KILL"))
+        assert_private(folder / "out")
 
 
 @pytest.mark.soak

@@ -10,7 +10,7 @@ from books import audit
 from disk import OPTIONS, Disk, succeeded
 
 ROWS = 4
-SAMPLE = 22
+SAMPLE = 15
 Left = dict[str, bytes | None]
 
 
