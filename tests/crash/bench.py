@@ -30,7 +30,16 @@ model = "m"
 input = 0.25
 output = 1.25
 """
-ORDER = {"shard_requests": 2, "jump_s": 0.0, "at": 0.0, "ignored": [], "file_bytes": 0, "teach": ""}
+ORDER = {
+    "shard_requests": 2,
+    "jump_s": 0.0,
+    "at": 0.0,
+    "ignored": [],
+    "file_bytes": 0,
+    "teach": "",
+    "fuse": 0,
+    "torn": False,
+}
 
 
 class Ended(NamedTuple):

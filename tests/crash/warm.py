@@ -2,7 +2,7 @@
 
 Reads one JSON order a line and forks; says `PID` when a fork starts and `PID CODE` when it has ended (negative: the
 signal). A fork may wait for its tracer or for an instant, ignore signals as under nohup, have a limit on the size of its
-files, a small shard so that few rows seal, merge and reopen, and a wall clock that jumps.
+files, a small shard so that few rows seal, merge and reopen, a wall clock that jumps, and a fuse after which it dies.
 """
 
 import contextlib
@@ -57,6 +57,33 @@ def set_clock(jump_s: float) -> None:
     datetime.datetime = Shown  # type: ignore[misc]
 
 
+def set_fuse(left: int, torn: bool) -> None:
+    """SIGKILL at the `left`-th change to the disk: just before it, or in the midst of it if it is a write.
+
+    Counted are journal records and files opened for writing, renamed or removed; not what pyarrow and sqlite do inside.
+    """
+    write = os.write
+
+    def burn(data: bytes | None = None, handle: int = -1) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            if torn and data is not None:
+                write(handle, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def written(handle: int, data: bytes) -> int:
+        burn(data, handle)
+        return write(handle, data)
+
+    def seen(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.remove", "os.mkdir") or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            burn()
+
+    os.write = written
+    sys.addaudithook(seen)
+
+
 def prepare(order: dict[str, Any]) -> None:
     os.setsid()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -71,6 +98,8 @@ def prepare(order: dict[str, Any]) -> None:
     if order["jump_s"]:
         set_clock(order["jump_s"])
     batchrun.assembly.SHARD_REQUESTS = order["shard_requests"]
+    if order["fuse"]:
+        set_fuse(order["fuse"], order["torn"])
     if order["traced"]:
         await_tracer()
     while time.monotonic() < order["at"]:
