@@ -51,18 +51,31 @@ def command() -> Callable[..., tuple[list[str], dict[str, str]]]:
 
 
 @pytest.fixture(scope="session")
-def batchrun(command: Callable[..., Any]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise."""
+def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise: in a fork of a warm process,
+    which is a process like any other. (`command` starts one from nothing.)
+    """
+    folder = tmp_path_factory.mktemp("said")
+    out, err = folder / "out", folder / "err"
+    line = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    with subprocess.Popen(
+        line, env=environment(), cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as warm:
+        assert warm.stdin is not None
+        assert warm.stdout is not None
 
-    def call(
-        *args: object, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 60
-    ) -> subprocess.CompletedProcess[str]:
-        line, environ = command(*args, env=env)
-        return subprocess.run(
-            line, env=environ, cwd=cwd or ROOT, timeout=timeout, capture_output=True, text=True, check=False
-        )
+        def call(
+            *args: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        ) -> subprocess.CompletedProcess[str]:
+            words = [str(arg) for arg in args]
+            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": str(out), "err": str(err)}
+            warm.stdin.write(json.dumps(order) + "\n")
+            warm.stdin.flush()
+            code = int(warm.stdout.readline())
+            return subprocess.CompletedProcess(["batchrun", *words], code, out.read_text(), err.read_text())
 
-    return call
+        yield call
+        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")

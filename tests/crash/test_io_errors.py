@@ -50,7 +50,7 @@ class Trials:
         met = self._calls.site.everywhere([partial(self._try, *trial) for trial in trials])
         assert not self._faults, f"{len(self._faults)} faults in {len(trials)} trials:\n" + "\n".join(self._faults)
         # which thread syncs a journal, and how often, is the clock's business: a few points are not met again
-        assert sum(met) >= 0.9 * len(trials)
+        assert sum(met) >= len(trials) - max(1, len(trials) // 10)
 
     def _try(self, point: Point, error: str, onward: bool, bench: Bench) -> bool:
         folder = self._calls.site.fresh()

@@ -50,7 +50,9 @@ class Scenario:
         met = self.site.everywhere([partial(self._try, point, faults) for point in points])
         assert not faults, f"{len(faults)} of {len(points)} points:\n" + "\n".join(faults)
         # which thread syncs a journal, and how often, is the clock's business: a few points are not met again
-        assert sum(met) >= 0.9 * len(points), [point for point, hit in zip(points, met, strict=True) if not hit]
+        assert sum(met) >= len(points) - max(1, len(points) // 10), [
+            point for point, hit in zip(points, met, strict=True) if not hit
+        ]
 
     def _try(self, point: Point, faults: list[str], bench: Bench) -> bool:
         folder = self.site.fresh()

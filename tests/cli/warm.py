@@ -1,0 +1,66 @@
+"""Runs `batchrun` in forks of one process that has everything loaded: a call costs a fraction of a new interpreter's.
+
+Reads one JSON order a line (args, cwd, env, out, err) and answers with the exit code (negative: the signal). Each call is
+a process of its own, with its own folder, environment and output files.
+"""
+
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import batchrun.cli
+
+LOADED = """aiohttp anyio._backends._asyncio genai_prices httpx_aiohttp jinja2.sandbox pyarrow.dataset pyarrow.fs
+pyarrow.parquet starlette tenacity tqdm typer batchrun.api batchrun.cli.app batchrun.progress batchrun.report.status
+batchrun.report.export"""
+
+
+ENDS_AFTER_S = 90
+
+
+def child(order: dict[str, Any]) -> int:
+    signal.alarm(ENDS_AFTER_S)  # a call that hangs fails its test, and no more
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, number)
+        os.close(handle)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = ["batchrun", *order["args"]]
+    try:
+        batchrun.cli.main()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+        return 98
+    return 0
+
+
+def main() -> None:
+    for name in LOADED.split():
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    answers = os.dup(1)
+    os.set_inheritable(answers, False)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os.close(answers)
+            code = child(json.loads(line))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        os.write(answers, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()
