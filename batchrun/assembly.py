@@ -28,14 +28,17 @@ from batchrun.judge.prices import Prices, usd
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import is_url, shown_url
-from batchrun.records import Request, Result, Row, Shard
+from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard
 from batchrun.rows import columns
-from batchrun.rows.requests import RequestBuilder, RowError
+from batchrun.rows.batch_line import RowError
+from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.source import Inventory, Source
 from batchrun.runner import unusable_results
 
 EMBEDDED = "embedded:"
 SHARD_REQUESTS = 2000
+SHARD_REQUESTS_OF_FILES = 64
+"""A shard's requests are in memory together, and one with a file in it may be many megabytes."""
 
 
 class Assembly:
@@ -52,7 +55,8 @@ class Assembly:
         self.endpoint = job.endpoint.name or ("embedded" if self._embedded else urlsplit(self.url).netloc)
         self._key = None if self._embedded else _key(job, environ)
         self.builder = RequestBuilder(job)
-        self.source = Source(job.input, max(1, SHARD_REQUESTS // self.builder.per_row))
+        most = SHARD_REQUESTS_OF_FILES if self.builder.reads_files else SHARD_REQUESTS
+        self.source = Source(job.input, max(1, most // self.builder.per_row))
         self.prices = Prices(job.prices, self.url)
         assert job.output.path is not None
         self.run_dir = RunDir(job.output.path, job.output.state)
@@ -83,6 +87,7 @@ class Assembly:
             cost=self.prices.pico,
             usd=usd,
             raw=self.job.output.raw,
+            embeddings=inventory.embeddings,
         )
 
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
@@ -97,27 +102,30 @@ class Assembly:
                 unusable += unusable_results(row, str(error), variants, self.builder.samples)
         return requests, unusable
 
-    def fault(self, row: Row) -> str | None:
-        """Why a row can't become a request, or None."""
-        try:
-            self.builder.build(row)
-        except RowError as error:
-            return str(error)
-        return None
-
-    def scan(self, check: Callable[[], None]) -> Inventory:
-        """Read the whole input once. `check` is called for every row, and raises when the scan is to end."""
+    def scan(self, see: Callable[[list[Request]], None]) -> Inventory:
+        """Read the whole input once. `see` gets the requests of every row, none of one that can't be asked; it raises
+        when the scan is to end.
+        """
+        embeddings = False
 
         def fault(row: Row) -> str | None:
-            check()
-            return self.fault(row)
+            nonlocal embeddings
+            try:
+                requests = self.builder.build(row)
+            except RowError as error:
+                see([])
+                return str(error)
+            see(requests)
+            embeddings = embeddings or requests[0].path == EMBEDDINGS
+            return None
 
-        return self.source.scan(fault)
+        return msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
 
     def settings(self) -> str:
         """What, besides the files, the inventory depends on."""
         job = self.job
-        kept = (self.shape(), job.input.limit, job.input.on_bad_row)
+        # the last is what a scan looks for: an inventory that was made without is made anew
+        kept = (self.shape(), job.input.limit, job.input.on_bad_row, "embeddings")
         return _fingerprint(kept)
 
     def shape(self) -> str:

@@ -8,9 +8,8 @@ from batchrun.chat.transport import Transport
 from batchrun.errors import EndpointError, JobError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
-from batchrun.ledger.reconcile import Shards
-from batchrun.prepare import known_shards
-from batchrun.records import Answer, Request, Row
+from batchrun.prepare import known_shards, present_shards
+from batchrun.records import Answer, Request
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -46,18 +45,15 @@ def outlook(assembly: Assembly) -> Outlook:
     """Scan the input and reckon; nothing is sent or written."""
     estimate = Estimate(assembly.prices)
 
-    def weigh(row: Row) -> str | None:
-        fault = assembly.fault(row)
-        if fault is None:
-            for request in assembly.builder.build(row):
-                estimate.add(request)
-        return fault
+    def weigh(requests: list[Request]) -> None:
+        for request in requests:
+            estimate.add(request)
 
-    inventory = assembly.source.scan(weigh)
+    inventory = assembly.scan(weigh)
     per_row = assembly.builder.per_row
     requests = inventory.rows * per_row
     done = 0
-    if known_shards(assembly.run_dir) == Shards(assembly.shape(), inventory.shards):
+    if known_shards(assembly.run_dir) == present_shards(assembly.shape(), inventory):
         manifest = assembly.run_dir.read_manifest()
         sealed = assembly.run_dir.sealed()
         complete = manifest is not None and manifest.state == "complete"
@@ -94,7 +90,7 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
 
 
 def _first_request(assembly: Assembly) -> Request:
-    inventory = assembly.source.scan(assembly.fault)
+    inventory = assembly.scan(lambda _requests: None)
     for info in inventory.shards:
         requests, _unusable = assembly.requests_of(assembly.source.read(info))
         if requests:

@@ -62,7 +62,14 @@ def remembered(run_dir: RunDir) -> Remembered | None:
 
 def known_shards(run_dir: RunDir) -> Shards | None:
     stored = remembered(run_dir)
-    return None if stored is None else Shards(stored.requests, stored.inventory.shards)
+    return None if stored is None else present_shards(stored.requests, stored.inventory)
+
+
+def present_shards(requests: str, inventory: Inventory) -> Shards:
+    """The shards of an inventory; `requests` is the fingerprint of what shapes a body. The columns count as well: parts
+    of one run that differ in them can't be merged.
+    """
+    return Shards(f"{requests} {inventory.embeddings} {inventory.schema}", inventory.shards)
 
 
 class Preparation:
@@ -87,17 +94,17 @@ class Preparation:
         files, settings = self._assembly.source.files, self._assembly.settings()
         if self._stored is not None and self._stored.files == files and self._stored.settings == settings:
             return self._stored.inventory
-        return self._assembly.scan(self._check)
+        return self._assembly.scan(lambda _requests: self._check())
 
     def is_unchanged(self, inventory: Inventory) -> bool:
         """Whether the remembered shards are just the present ones."""
         stored = self._stored
-        return stored is not None and _shards(stored.requests, stored.inventory) == self._present(inventory)
+        return stored is not None and present_shards(stored.requests, stored.inventory) == self._present(inventory)
 
     def settle(self, inventory: Inventory) -> None:
         """Bring the directory to the present job and input: keep, set aside, reopen, take over."""
         stored, shards = self._stored, self._present(inventory)
-        known = None if stored is None else _shards(stored.requests, stored.inventory)
+        known = None if stored is None else present_shards(stored.requests, stored.inventory)
         self._tell_in_flight()
         reconcile(self._dir, known, shards)
         spent = () if stored is None else stored.spent
@@ -117,7 +124,7 @@ class Preparation:
         self._warn_of_space(inventory)
 
     def _present(self, inventory: Inventory) -> Shards:
-        return _shards(self._assembly.shape(), inventory)
+        return present_shards(self._assembly.shape(), inventory)
 
     def _checked(self, inventory: Inventory) -> Iterator[ShardInfo]:
         for info in inventory.shards:
@@ -196,10 +203,6 @@ class Preparation:
                 f"warning: about {need / 1e9:.1f} GB may be needed, and {free / 1e9:.1f} GB are free on {_disk(self._dir)}; "
                 "a full disk stops the run, and freeing space lets it go on"
             )
-
-
-def _shards(requests: str, inventory: Inventory) -> Shards:
-    return Shards(requests, inventory.shards)
 
 
 def _disk(run_dir: RunDir) -> Path:

@@ -8,6 +8,13 @@ from typing import Any
 
 import msgspec
 
+CHAT = "/chat/completions"
+COMPLETIONS = "/completions"
+EMBEDDINGS = "/embeddings"
+RESPONSES = "/responses"
+PATHS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+"""What can be asked of an endpoint, below its base URL."""
+
 
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One record of the input. `data` is the record as it was, `error` why it can't be used, `where` its file:line."""
@@ -31,7 +38,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """One (row, variant, sample), ready to send.
 
     `body` is canonical JSON (UTF-8, sorted keys) without `stream` and `stream_options`: those change how an answer
-    travels, not what it is, so `hash`, the identity, leaves them out.
+    travels, not what it is, so `hash`, the identity, leaves them out. `path` is one of PATHS.
     """
 
     row: int
@@ -42,6 +49,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     hash: str
     model: str
     stream: bool = False
+    path: str = CHAT
 
     @property
     def key(self) -> tuple[int, str, int]:
@@ -60,7 +68,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds."""
+    """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds.
+
+    `embeddings` are the vectors of an embeddings request, one an input, each packed as `array("d")`.
+    """
 
     completion: str | None
     usage: Usage
@@ -76,12 +87,14 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     raw: str | None = None
     latency_s: float | None = None
     first_token_s: float | None = None
+    embeddings: list[bytes] | None = None
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a request ended in: the journal's record, and all that results.parquet says of it before it is judged.
 
-    `started_at` is microseconds since the epoch, UTC. `request_hash` is the identity of the request that was asked.
+    `started_at` is microseconds since the epoch, UTC. `request_hash` is the identity of the request that was asked,
+    `embeddings` are packed as an Answer's.
     """
 
     row: int
@@ -116,6 +129,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error_message: str | None = None
     response: str | None = None
     asked_model: str | None = None
+    embeddings: list[bytes] | None = None
 
     @property
     def key(self) -> tuple[int, str, int]:

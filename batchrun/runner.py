@@ -292,6 +292,7 @@ class Runner:
             latency_s=answer.latency_s,
             first_token_s=answer.first_token_s,
             response=answer.raw,
+            embeddings=answer.embeddings,
             attempts=tally.sent,
             unconfirmed_attempts=tally.unconfirmed,
             started_at=self._started.get(request.key),

@@ -42,7 +42,7 @@ OWNERS = {
     "httpx_aiohttp": {"chat.transport"},
     "brotli": {"chat.unpack"},
     "tenacity": {"pace.retry"},
-    "pyarrow": {"rows", "ledger.parts", "ledger.store", "report"},
+    "pyarrow": {"rows", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
     "tqdm": {"progress"},
     "jinja2": {"rows.template", "report"},
     "typer": {"cli"},

@@ -4,8 +4,9 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 from batchrun.errors import JobError
+from batchrun.records import CHAT, PATHS
 
-COMPLETIONS = "/chat/completions"
+_KNOWN_END = re.compile(f"({'|'.join(PATHS)})$")
 
 
 def completions_url(base_url: str) -> str:
@@ -27,10 +28,12 @@ def completions_url(base_url: str) -> str:
         raise JobError(
             "base_url holds a user name or password; put the key into a variable and name it with api_key_env"
         )
-    path = re.sub(r"/+$", "", parts.path)
-    if not path.endswith(COMPLETIONS):
-        if not path:
-            path = "/v1"
-        path += COMPLETIONS
+    path = _KNOWN_END.sub("", re.sub(r"/+$", "", parts.path)) or ("" if parts.path.strip("/") else "/v1")
     host = parts.hostname if ":" not in parts.hostname else f"[{parts.hostname}]"
-    return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, path, parts.query, ""))
+    return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, path + CHAT, parts.query, ""))
+
+
+def beside(chat_url: str, path: str) -> str:
+    """The URL of another of the endpoint's paths: it stands where chat completions stand, its query is the same."""
+    parts = urlsplit(chat_url)
+    return urlunsplit(parts._replace(path=parts.path.removesuffix(CHAT) + path))

@@ -11,9 +11,11 @@ import anyio
 import httpx
 import msgspec
 
+from batchrun.chat.address import beside
 from batchrun.chat.answer import parse_json
 from batchrun.chat.faults import classify, read_error
 from batchrun.chat.redact import Redactor, secrets_of
+from batchrun.chat.shapes import decoder_for
 from batchrun.chat.stream import Decoder
 from batchrun.chat.transport import TRANSPORT_ERRORS, translated
 from batchrun.chat.unpack import Unpacker
@@ -21,7 +23,7 @@ from batchrun.chat.waits import stated_wait_s
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
-from batchrun.records import Answer, Request, Usage
+from batchrun.records import CHAT, PATHS, Answer, Request, Usage
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 _ERROR_CAP = 1 << 20
@@ -35,7 +37,7 @@ DONE_LINGER_S = 0.1
 
 
 class Client:
-    """A `Complete` for one endpoint.
+    """A `Complete` for one endpoint. `url` is that of its chat completions; the other paths stand beside it.
 
     `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
     `raw` keeps the body of plain answers.
@@ -53,6 +55,7 @@ class Client:
         raw: bool = False,
     ) -> None:
         self._url = httpx.URL(url)
+        self._urls = {path: httpx.URL(beside(url, path)) for path in PATHS}
         self._transport = transport
         self._timeouts = timeouts
         self._clock = clock
@@ -95,7 +98,7 @@ class Client:
         armed = float("-inf")
         first_token = done = None
         first_limit = timeouts.first_token if request.stream else timeouts.total
-        decoder = Decoder()
+        decoder = Decoder() if request.path == CHAT else decoder_for(request)
         with anyio.CancelScope(deadline=anyio.current_time() + min(first_limit, timeouts.total)) as scope:
             try:
                 response = await self._transport.handle_async_request(self._message(request))
@@ -142,7 +145,11 @@ class Client:
 
     def _message(self, request: Request) -> httpx.Request:
         return httpx.Request(
-            "POST", self._url, headers=self._headers, content=sent_body(request), extensions=self._extensions
+            "POST",
+            self._urls[request.path],
+            headers=self._headers,
+            content=sent_body(request),
+            extensions=self._extensions,
         )
 
     async def _fault(self, response: httpx.Response) -> EndpointError:

@@ -6,7 +6,8 @@ turns out to be plain JSON is taken as such: the body is believed, not the Conte
 """
 
 import re
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, Protocol
 
 from batchrun.chat.answer import from_body, parse_json
 from batchrun.chat.chunks import Fold
@@ -22,12 +23,29 @@ _DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 
 
-class Decoder:
-    """Folds one response body. `done` turns true at `[DONE]`: nothing after it is worth waiting for."""
+class Folding(Protocol):
+    """What the events of a stream are folded into; `choices` is empty until one brought something of an answer."""
 
-    def __init__(self) -> None:
+    @property
+    def choices(self) -> Sized: ...
+
+    def take(self, data: bytes) -> bool:
+        """Fold one event's data; True where it brought content. Raises as `Fold.take` does."""
+
+    def answer(self) -> Answer:
+        """The whole answer. Raises EndpointError where it is not whole."""
+
+
+class Decoder:
+    """Folds one response body. `done` turns true at `[DONE]`: nothing after it is worth waiting for.
+
+    `read` makes the answer of a plain body, `fold` that of a stream; without them both are chat completions'.
+    """
+
+    def __init__(self, read: Callable[[dict[str, Any]], Answer] = from_body, fold: Folding | None = None) -> None:
         self.done = False
-        self._fold = Fold()
+        self._read = read
+        self._fold = Fold() if fold is None else fold
         self._size = 0
         self._plain: bool | None = None
         self._head = b""
@@ -88,7 +106,7 @@ class Decoder:
         if self._plain is None:
             raise EndpointError(Kind.DISCONNECTED, "the answer's body is empty", unconfirmed=True)
         if self._plain:
-            return _plain_answer(bytes(self._pending))
+            return self._read(_plain_object(bytes(self._pending)))
         self._end()
         if self._other:
             answer = self._outside_of_events()
@@ -186,11 +204,11 @@ class Decoder:
         if self._fold.choices:
             return None
         if isinstance(value, dict):
-            return from_body(value)
+            return self._read(value)
         raise _malformed("the answer is neither JSON nor a stream", self._other)
 
 
-def _plain_answer(body: bytes) -> Answer:
+def _plain_object(body: bytes) -> dict[str, Any]:
     if b"[DONE]" in body[-64:]:
         body = _DONE_BEHIND.sub(b"", body)
     try:
@@ -204,7 +222,7 @@ def _plain_answer(body: bytes) -> Answer:
         raise fault
     if not isinstance(value, dict):
         raise _malformed("the answer is JSON but no object", body)
-    return from_body(value)
+    return value
 
 
 def _named_error(data: bytes) -> EndpointError:

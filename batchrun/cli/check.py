@@ -50,13 +50,14 @@ def command(
     import msgspec
 
     from batchrun import api
+    from batchrun.chat.address import beside
     from batchrun.chat.client import sent_body
     from batchrun.cli.table import say
     from batchrun.progress import printable
 
     trial = api.check(source, **chosen)
     body = msgspec.json.format(sent_body(trial.request), indent=2).decode()
-    print(f"POST {trial.url}   (row {trial.request.row}, id {printable(trial.request.id)})")
+    print(f"POST {beside(trial.url, trial.request.path)}   (row {trial.request.row}, id {printable(trial.request.id)})")
     print(printable(body))
     answer = trial.answer
     if answer is None:
@@ -73,6 +74,12 @@ def command(
         ("refusal", answer.refusal),
         ("tool_calls", answer.tool_calls),
         ("completion", answer.completion),
+        ("embeddings", _size(answer.embeddings)),
     ):
         if value is not None:
             print(f"{name:<14} {printable(value)}")
+
+
+def _size(vectors: list[bytes] | None) -> str | None:
+    """How many vectors there are, and of how many doubles each."""
+    return f"{len(vectors)} of {len(vectors[0]) // 8} numbers" if vectors else None

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import time
 from contextlib import nullcontext
+from copy import copy
 from typing import Literal
 
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from batchrun.embedded.connection import ClientGone, break_off, is_gone, open_co
 from batchrun.embedded.faults import Fault, Script
 from batchrun.embedded.quota import Quota
 from batchrun.embedded.requests import ChatRequest, count_tokens, parse_request
+from batchrun.embedded.shapes import SHAPES, Shape, as_chat
 from batchrun.embedded.stats import Stats
 
 _MAX_BODY = 64 * 2**20
@@ -32,7 +34,12 @@ _NEEDS_NO_ANSWER = frozenset({"status", "garbage", "html"})
 
 
 class Chat:
-    """POST /v1/chat/completions, as an ASGI app of its own: starlette's Request and Response would double its cost."""
+    """POST /v1/chat/completions, as an ASGI app of its own: starlette's Request and Response would double its cost.
+
+    `shaped` makes one for another shape of request, with the same books, faults, quota and slots.
+    """
+
+    _shape: Shape | None = None
 
     def __init__(self, behaviour: Behaviour, stats: Stats) -> None:
         self._behaviour = behaviour
@@ -42,6 +49,11 @@ class Chat:
         self._slots = asyncio.Semaphore(behaviour.slots) if behaviour.slots else nullcontext()
         self._key = None if behaviour.api_key is None else behaviour.api_key.encode()
 
+    def shaped(self, shape: Shape) -> "Chat":
+        other = copy(self)
+        other._shape = shape
+        return other
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await _read(receive)
@@ -50,7 +62,8 @@ class Chat:
             return
         if body is None:
             return
-        number, digest = self._stats.receive(body)
+        # the same body on two paths is two requests
+        number, digest = self._stats.receive(body if self._shape is None else scope["path"].encode() + body)
         outcome: Outcome = "aborted"
         try:
             outcome = await self._serve(scope, receive, send, body, number, digest)
@@ -77,8 +90,10 @@ class Chat:
             await play.send_error(send, fault)
             return "error"
         self.authorise(scope)
-        request = parse_request(body, self._behaviour.models, self._behaviour.context_length)
-        choices = answer(request, self._behaviour.seed)
+        given, chat = ({}, body) if self._shape is None else as_chat(self._shape, body)
+        request = parse_request(chat, self._behaviour.models, self._behaviour.context_length)
+        speaks = self._shape is None or self._shape.limit is not None
+        choices = answer(request, self._behaviour.seed) if speaks else []
         charged = request.prompt_tokens + (request.max_tokens or 0) * request.n
         headers = [_request_id(number, digest)]
         if self._quota.limited:
@@ -89,7 +104,11 @@ class Chat:
         stream = request.stream
         if fault is not None and fault.action in ("as_json", "as_stream"):
             stream, fault = fault.action == "as_stream", None
-        reply = _reply(request, choices, usage, headers, digest, stream=stream)
+        if self._shape is None:
+            reply = _reply(request, choices, usage, headers, digest, stream=stream)
+        else:
+            whole = self._shape.reply(given, f"{digest:016x}", int(time.time()), request, choices, usage)
+            reply = play.Reply(stream=False, head=(), body=(wire.encode(whole),), tail=(), headers=headers)
         outcome: Outcome = "ok"
         if fault is None and self._behaviour.instant:
             if is_gone(scope):
@@ -211,6 +230,11 @@ def build_app(behaviour: Behaviour, ledger: str | None = None) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/chat/completions", chat, methods=["POST"]),
+            *(
+                Route(root + path, chat.shaped(shape), methods=["POST"])
+                for path, shape in SHAPES.items()
+                for root in ("/v1", "")
+            ),
             Route("/v1/models", show_models),
             Route("/models", show_models),
             Route("/stats", show_stats),

@@ -5,7 +5,7 @@ from math import ceil
 import msgspec
 
 from batchrun.judge.prices import Prices, priced_cost
-from batchrun.records import Request
+from batchrun.records import EMBEDDINGS, RESPONSES, Request
 
 BYTES_PER_TOKEN = 4
 
@@ -15,17 +15,23 @@ class _Ceiling(msgspec.Struct):
 
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
     n: int | None = None
+    best_of: int | None = None
 
 
 def most_completion_tokens(request: Request) -> int | None:
     """The most tokens that a request's answer may have, or None where the request doesn't bound it."""
+    if request.path == EMBEDDINGS:
+        return 0
     try:
         found = msgspec.json.decode(request.body, type=_Ceiling)
     except msgspec.ValidationError:
         return None
+    if request.path == RESPONSES:
+        return found.max_output_tokens
     most = found.max_completion_tokens or found.max_tokens
-    return None if most is None else most * (found.n or 1)
+    return None if most is None else most * max(found.n or 1, found.best_of or 1)
 
 
 class Ceiling:

@@ -35,7 +35,8 @@ class OpenShard:
 
 class Ledger:
     """`inputs_of` makes the input table of a shard, `cost` prices a result in pico-dollars when its shard is sealed, and
-    `usd` turns those into dollars. `full` is the fault of a disk that has no space left, None while there is some.
+    `usd` turns those into dollars; `raw` and `embeddings` are what its parts keep. `full` is the fault of a disk that has
+    no space left, None while there is some.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Ledger:
         cost: Callable[[Result], int | None],
         usd: Callable[[int], float],
         raw: bool,
+        embeddings: bool,
     ) -> None:
         self._dir = run_dir
         self._per_row = per_row
@@ -55,7 +57,7 @@ class Ledger:
         self._inputs_of = inputs_of
         self._cost = cost
         self._usd = usd
-        self._raw = raw
+        self._kept = {"raw": raw, "embeddings": embeddings}
         self._open: dict[int, OpenShard] = {}
         self._reserve: durable.Reserve | None = None
         self.full: LedgerError | None = None
@@ -166,7 +168,8 @@ class Ledger:
         opened.journal.sync()
         results = sorted(replay(opened.journal.path).results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
-        parts.write_part(self._dir.part(number), inputs, self._per_row, results, self._cost, self._usd, self._raw)
+        part = self._dir.part(number)
+        parts.write_part(part, inputs, self._per_row, results, self._cost, self._usd, **self._kept)
         del self._open[number]
         opened.journal.close()
         durable.remove([opened.journal.path])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
+from batchrun.ledger import vectors
 from batchrun.ledger.store import Stored, one_line
 from batchrun.records import Result
 
@@ -56,14 +57,14 @@ _JUDGED = ("cost_usd",)
 _TALLY = b"batchrun.tally"
 
 
-def result_schema(raw: bool) -> pa.Schema:
-    """The columns of a result, in order; the raw body only where the job keeps it."""
-    return RESULT_SCHEMA.append(_RAW) if raw else RESULT_SCHEMA
+def result_schema(raw: bool, embeddings: bool = False) -> pa.Schema:
+    """The columns of a result, in order: vectors only where the job asks for some, the raw body only where it is kept."""
+    return pa.schema([*RESULT_SCHEMA, *(vectors.FIELDS if embeddings else ()), *([_RAW] if raw else ())])
 
 
-def input_names(columns: Sequence[str]) -> list[str]:
+def input_names(columns: Sequence[str], embeddings: bool = False) -> list[str]:
     """The names under which input columns are stored: one that collides with a result's gets the prefix `input_`."""
-    taken = {*RESULT_SCHEMA.names, _RAW.name}
+    taken = set(result_schema(True, embeddings).names)
     names: list[str] = []
     for column in columns:
         name = column
@@ -113,11 +114,12 @@ def write_part(
     cost: Callable[[Result], int | None],
     usd: Callable[[int], float],
     raw: bool,
+    embeddings: bool = False,
 ) -> None:
     """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row. `cost`
-    prices a result in pico-dollars, `usd` turns those into dollars.
+    prices a result in pico-dollars, `usd` turns those into dollars. `raw` and `embeddings` say what the whole job keeps.
     """
-    schema = result_schema(raw)
+    schema = result_schema(raw, embeddings)
     if len(results) != inputs.num_rows * per_row:
         raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
@@ -128,13 +130,16 @@ def write_part(
         tally.add(result, paid)
     columns = list(inputs.columns)
     for field in schema:
+        if field.name in vectors.NAMES:
+            columns.append(vectors.column(field.name, results))
+            continue
         values = (
             [None if paid is None else usd(paid) for paid in costs]
             if field.name in _JUDGED
             else [getattr(result, field.name) for result in results]
         )
         columns.append(pa.array(values, field.type))
-    table = pa.table(columns, [*input_names(inputs.column_names), *schema.names])
+    table = pa.table(columns, [*input_names(inputs.column_names, embeddings), *schema.names])
     _write(target, table.replace_schema_metadata({_TALLY: msgspec.json.encode(tally)}))
 
 
@@ -206,20 +211,32 @@ def read_groups(file: Stored) -> Iterator[Any]:
 
 
 def read_results(file: Stored, raw: bool = True) -> Iterator[Result]:
-    """The results in a part or a merged file, without their input columns, a row group at a time."""
+    """The results in a part or a merged file, without their input columns, a row group at a time.
+
+    `raw` is for those that take results over: without it neither raw bodies nor vectors are read.
+    """
     with _opened(file) as opened:
         kept = opened.schema_arrow
         present = [name for name in RESULT_SCHEMA.names if name not in _JUDGED]
         if raw and _RAW.name in kept.names and kept.names[-1] == _RAW.name:
             present.append(_RAW.name)
+        embedded = raw and _has_vectors(kept.names)
         left = opened.metadata.num_rows
-        for batch in opened.iter_batches(1024, columns=present):
+        for batch in opened.iter_batches(1024, columns=[*present, *(vectors.NAMES if embedded else ())]):
             columns = {name: _values(batch.column(name)) for name in present}
+            if embedded:
+                columns["embeddings"] = vectors.unpack(*map(batch.column, vectors.NAMES))
             left -= batch.num_rows
             for row in zip(*columns.values(), strict=True):
                 yield Result(**dict(zip(columns, row, strict=True)))
         if left:
             raise pa.ArrowInvalid(f"{left} of its rows are missing")
+
+
+def _has_vectors(names: list[str]) -> bool:
+    """Whether a file has columns of vectors: just behind the last that every file has. An input's stand before that."""
+    after = names.index(RESULT_SCHEMA.names[-1]) + 1
+    return tuple(names[after : after + len(vectors.NAMES)]) == vectors.NAMES
 
 
 def _values(column: Any) -> list[Any]:

@@ -11,16 +11,12 @@ import msgspec
 
 from batchrun.errors import JobError
 from batchrun.job import Job
-from batchrun.records import Request, Row, Variant
+from batchrun.records import CHAT, RESPONSES, Request, Row, Variant
+from batchrun.rows.batch_line import RowError, bare, check_shape, from_json, is_batch_line, read_batch_line
 from batchrun.rows.sweep import variants
-from batchrun.rows.template import Render, TemplateError, compile_text, compile_tree
+from batchrun.rows.template import Render, TemplateError, compile_text, compile_tree, reads_files
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
-
-
-class RowError(Exception):
-    """A row that can't become a request; the message says why."""
 
 
 class RequestBuilder:
@@ -37,6 +33,11 @@ class RequestBuilder:
                 raise JobError("`messages` is not a parameter; write the prompt under [prompt]")
 
     @property
+    def reads_files(self) -> bool:
+        """Whether a template puts local files into requests, which are then large."""
+        return any(messages.reads_files for messages in self._messages)
+
+    @property
     def per_row(self) -> int:
         return len(self.variants) * self.samples
 
@@ -46,11 +47,14 @@ class RequestBuilder:
             raise RowError(row.error)
         requests: list[Request] = []
         for variant, messages in zip(self.variants, self._messages, strict=True):
-            body = self._body(row, variant, messages)
+            path, body = self._body(row, variant, messages)
             stream = body.pop("stream", False)
             body.pop("stream_options", None)
             if not isinstance(stream, bool):
                 raise RowError(f"`stream` must be true or false, not {stream!r}")
+            if path != CHAT:
+                check_shape(path, body)
+                stream = False  # their streams are nobody's need, and each has its own form
             model = body.get("model")
             if not isinstance(model, str) or not model:
                 raise RowError("no model: give --model, [endpoint] model, or a `model` in the row's params or body")
@@ -58,33 +62,42 @@ class RequestBuilder:
                 encoded = _encode(body)
             except (TypeError, UnicodeEncodeError, ValueError) as error:
                 raise RowError(f"the request cannot be written as JSON: {error}") from None
-            digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+            # a chat is known by its body alone; of two paths with one body each is a request of its own
+            asked = encoded if path == CHAT else path.encode() + b"\n" + encoded
+            digest = hashlib.blake2b(asked, digest_size=16).hexdigest()
             requests += [
-                Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream)
+                Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream, path)
                 for sample in range(self.samples)
             ]
         return requests
 
-    def _body(self, row: Row, variant: Variant, messages: "_Messages") -> dict[str, Any]:
+    def _body(self, row: Row, variant: Variant, messages: "_Messages") -> tuple[str, dict[str, Any]]:
+        path = CHAT
         body: dict[str, Any] = dict(self._params)
         if self._model is not None:
             body["model"] = self._model
         data = row.data
-        if not messages.templated and "body" in data and ("custom_id" in data or "url" in data):
-            body.update(_batch_body(data))
-            body["messages"] = messages.with_system(body.get("messages"), row)
+        if not messages.templated and is_batch_line(data):
+            path, own = read_batch_line(data)
+            body.update(own)
+            if path == CHAT:
+                body["messages"] = messages.with_system(body.get("messages"), row)
+            else:
+                body.update({key: bare(body[key]) for key in ("input", "prompt") if key in body})
+            if path == RESPONSES:
+                messages.instruct(body, row)
         else:
             body["messages"] = messages.of(row)
             params = data.get("params") if not messages.templated else None
             if isinstance(params, str):
-                params = _json(params, "params")
+                params = from_json(params, "params")
             if params is not None:
                 if not isinstance(params, dict):
                     raise RowError("`params` must be an object")
                 # a Parquet struct gives every row every field, null where the row has none
                 body.update({key: value for key, value in params.items() if value is not None})
         body.update(variant.params)
-        return body
+        return path, body
 
 
 class _Messages:
@@ -104,6 +117,7 @@ class _Messages:
         self._user: Render | None = None if user is None else compile_text(user, "prompt.user")
         self._tree: Render | None = None if tree is None else compile_tree(tree, "prompt.messages")
         self._system: Render | None = None if system is None else compile_text(system, "prompt.system")
+        self.reads_files = reads_files([user, tree, system])
 
     def of(self, row: Row) -> list[Any]:
         data = row.data
@@ -131,7 +145,7 @@ class _Messages:
     def with_system(self, messages: Any, row: Row) -> list[Any]:
         """A row's own messages, checked, led by the job's system prompt where they have none."""
         if isinstance(messages, str):
-            messages = _json(messages, "messages")
+            messages = from_json(messages, "messages")
         if not isinstance(messages, list) or not messages:
             raise RowError("`messages` must be a list that is not empty")
         cleaned: list[Any] = []
@@ -139,45 +153,22 @@ class _Messages:
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise RowError("every message must be an object with a `role`")
             cleaned.append(
-                {key: _bare(value) for key, value in message.items() if value is not None or key == "content"}
+                {key: bare(value) for key, value in message.items() if value is not None or key == "content"}
             )
         return self._led(cleaned, row)
 
+    def instruct(self, body: dict[str, Any], row: Row) -> None:
+        """Give the job's system prompt to a body of the Responses API that has none of its own."""
+        given = body.get("input")
+        led = self._led(given if isinstance(given, list) else [], row)
+        if led and led is not given and "instructions" not in body:
+            body["instructions"] = led[0]["content"]
+
     def _led(self, messages: list[Any], row: Row) -> list[Any]:
-        if self._system is None or (messages and messages[0].get("role") in ("system", "developer")):
+        first = messages[0] if messages else None
+        if self._system is None or (isinstance(first, dict) and first.get("role") in ("system", "developer")):
             return messages
         try:
             return [{"role": "system", "content": self._system(row.data)}, *messages]
         except TemplateError as error:
             raise RowError(str(error)) from None
-
-
-def _bare(value: Any) -> Any:
-    """Without the nulls that a Parquet list of structs puts into every part."""
-    if isinstance(value, dict):
-        return {key: _bare(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list):
-        return [_bare(inner) for inner in value]
-    return value
-
-
-def _batch_body(data: dict[str, Any]) -> dict[str, Any]:
-    method, url = data.get("method", "POST"), data.get("url", _CHAT_PATHS[0])
-    if str(method).upper() != "POST":
-        raise RowError(f"`method` must be POST, not {method!r}")
-    if url not in _CHAT_PATHS:
-        raise RowError(f"`url` {url!r} is not yet supported; only /v1/chat/completions is")
-    body = data["body"]
-    if isinstance(body, str):
-        body = _json(body, "body")
-    if not isinstance(body, dict):
-        raise RowError("`body` must be an object")
-    # a Parquet struct gives every row every field, null where the row has none
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def _json(text: str, name: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise RowError(f"`{name}` is a string but not JSON: {error}") from None

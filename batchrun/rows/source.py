@@ -16,6 +16,7 @@ from batchrun.errors import JobError
 from batchrun.job import Input
 from batchrun.records import Row, Shard, ShardInfo
 from batchrun.rows import columns, jsonl
+from batchrun.rows.batch_line import answer_bytes
 from batchrun.rows.files import InputFile, find
 
 SHARD_BYTES = 32 << 20
@@ -23,13 +24,16 @@ _PARQUET_BATCH = 256
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What a scan found. `schema` is the input's arrow schema, serialised (base64 of Arrow IPC)."""
+    """What a scan found. `schema` is the input's arrow schema, serialised (base64 of Arrow IPC); `embeddings` says whether
+    any row asks for vectors, so that all parts of a run have the same columns.
+    """
 
     files: tuple[InputFile, ...]
     rows: int
     shards: tuple[ShardInfo, ...]
     schema: str
     bad_rows: int = 0
+    embeddings: bool = False
 
     def arrow_schema(self) -> Any:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
@@ -47,7 +51,10 @@ class _Piece(msgspec.Struct):
 
 
 class Source:
-    """One input. Raises JobError where it can't be found or read."""
+    """One input. Raises JobError where it can't be found or read.
+
+    A shard has at most `shard_rows` rows, and fewer where they are large, or are known to get large answers.
+    """
 
     def __init__(self, settings: Input, shard_rows: int) -> None:
         if settings.path is None:
@@ -120,7 +127,7 @@ class Source:
             if self._settings.limit is not None and first_row + len(pieces) >= self._settings.limit:
                 break
             pieces.append(piece)
-            size += weight
+            size += weight + answer_bytes(piece.data)
             if table is not None:
                 tables.append(table)
             if len(pieces) >= self._shard_rows or size >= SHARD_BYTES:

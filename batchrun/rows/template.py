@@ -1,15 +1,18 @@
 """Prompts from templates: Jinja2, sandboxed and strict, so that a missing column is an error that names itself.
 
-The only owner of jinja2. A template never sees anything but its row's columns.
+The only owner of jinja2. A template never sees anything but its row's columns, and the files that they name where it
+says so: `{{ path | data_url }}`, `{{ path | base64 }}`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batchrun.errors import JobError
+from batchrun.rows.media import MediaError, as_base64, data_url
 
 Render = Callable[[dict[str, Any]], Any]
 
@@ -21,6 +24,8 @@ class TemplateError(Exception):
 _environment = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
 )
+_FILE_FILTERS = {"data_url": data_url, "base64": as_base64}
+_environment.filters.update(_FILE_FILTERS)
 
 
 def compile_text(text: str, name: str) -> Render:
@@ -36,6 +41,8 @@ def compile_text(text: str, name: str) -> Render:
         except jinja2.UndefinedError as error:
             columns = ", ".join(row) or "none"
             raise TemplateError(f"{name}: {error.message}; the row's columns are: {columns}") from None
+        except MediaError as error:
+            raise TemplateError(f"{name}: {error}") from None
         except Exception as error:  # noqa: BLE001 - a filter may raise anything on a row's value
             raise TemplateError(f"{name}: {type(error).__name__}: {error}") from None
 
@@ -53,3 +60,12 @@ def compile_tree(value: Any, name: str) -> Render:
         items = [compile_tree(inner, f"{name}[{number}]") for number, inner in enumerate(value)]
         return lambda row: [render(row) for render in items]
     return lambda _row: value
+
+
+def reads_files(value: Any) -> bool:
+    """Whether a text, or any text in nested lists and dicts, is a template that puts a local file into its prompt."""
+    if isinstance(value, str):
+        found = _environment.parse(value).find_all(nodes.Filter)
+        return any(one.name in _FILE_FILTERS for one in found)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(reads_files, inner))

@@ -137,3 +137,16 @@ def test_status_while_it_runs(start: Callable[..., Any]) -> None:
     assert "failed:   bad_request 1" in text
     assert "requests/s over the last minute, about" in text
     assert json.dumps(shown)
+
+
+def test_a_row_with_a_new_column(start: Callable[..., Any]) -> None:
+    """A row that brings a new column changes the columns of all parts: they are made anew, and only that row is asked."""
+    job = start()
+    job.rows(range(2003))
+    assert job.run() == 2003
+    with (job.folder / "rows.jsonl").open("a") as file:
+        file.write('{"number": 3000, "prompt": "What is 3000 + 1?", "note": "new"}\n')
+    assert job.run() == 1
+    job.assert_answers([*range(2003), 3000])
+    assert [one["note"] for one in job.results()] == [None] * 2003 + ["new"]
+    assert job.endpoint.stats()["repeated"] == 0

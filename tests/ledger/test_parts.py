@@ -1,5 +1,6 @@
 """Parts: sealed shards, their merge and its undoing."""
 
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -123,3 +124,39 @@ def test_a_parts_numbers_stand_in_its_footer(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     assert parts.read_tally(stored(path), lambda _result: 7) == tally
     assert parts.failures(stored(path)) == {"server": 1}
+
+
+def vector(*numbers: float) -> bytes:
+    return array("d", numbers).tobytes()
+
+
+def test_vectors_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """One vector, several of different counts, and none: in columns of their own, bit for bit, also merged and split."""
+    sets = [[vector(0.1, -3e-9)], None, [vector(1), vector(2)], [vector(0.5)] * 3, None]
+    found = [msgspec.structs.replace(one, embeddings=given) for one, given in zip(results(0, 5), sets, strict=True)]
+    paths = []
+    for number, (first, last) in enumerate(((0, 2), (2, 5))):
+        inputs = pa.table({"embedding": ["mine"] * (last - first)})
+        path = tmp_path / f"part-{number:05d}.parquet"
+        parts.write_part(
+            stored(path), inputs, 1, found[first:last], lambda _result: 7, float, raw=True, embeddings=True
+        )
+        paths.append(path)
+    merged = tmp_path / "results.parquet"
+    parts.merge(map(stored, paths), stored(merged), pa.schema([]), True)
+    assert list(parts.read_results(stored(merged))) == found
+    assert [one.embeddings for one in parts.read_results(stored(merged), raw=False)] == [None] * 5
+    table = pq.read_table(merged)
+    assert table.column_names[0] == "input_embedding"
+    assert table.column_names[-3:] == ["embedding", "embeddings", "response"]
+    assert table["embedding"].to_pylist() == [[0.1, -3e-9], None, None, None, None]
+    assert table["embeddings"].to_pylist() == [None, None, [[1], [2]], [[0.5]] * 3, None]
+    parts.split(stored(merged), map(stored, paths))
+    assert [one for path in paths for one in parts.read_results(stored(path))] == found
+
+
+def test_an_inputs_own_embedding_is_no_vector(tmp_path: Path) -> None:
+    """A job without embeddings keeps its columns, an input's `embedding` under its own name."""
+    path = part(tmp_path, 0, pa.table({"embedding": [[0.5]], "embeddings": [[[0.5]]]}), results(0, 1))
+    assert pq.read_table(path).column_names[:2] == ["embedding", "embeddings"]
+    assert list(parts.read_results(stored(path))) == results(0, 1)

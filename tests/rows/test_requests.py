@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from batchrun.job import from_table
-from batchrun.records import Request, Row
-from batchrun.rows.requests import RequestBuilder, RowError
+from batchrun.records import CHAT, PATHS, Request, Row
+from batchrun.rows.batch_line import RowError
+from batchrun.rows.requests import RequestBuilder
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -78,7 +80,13 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no role": ({"messages": [{"content": "a"}]}, {}, "`role`"),
     "messages no JSON": ({"messages": "hi"}, {}, "not JSON"),
     "params": ({"prompt": "a", "params": [1]}, {}, "`params` must be an object"),
-    "url": ({**BATCH, "url": "/v1/embeddings", "body": {}}, {}, "not yet supported"),
+    "url": ({**BATCH, "url": "/v1/moderations", "body": {}}, {}, "these are: /v1/chat/completions, /v1/completions"),
+    "url of another type": ({**BATCH, "url": ["/v1/embeddings"], "body": {}}, {}, "these are"),
+    "no input": ({**BATCH, "url": "/v1/embeddings", "body": {}}, {}, "needs `input`"),
+    "empty input": ({**BATCH, "url": "/v1/embeddings", "body": {"input": []}}, {}, "needs `input`"),
+    "no text prompt": ({**BATCH, "url": "/v1/completions", "body": {"messages": USER}}, {}, "needs `prompt`"),
+    "several prompts": ({**BATCH, "url": "/v1/completions", "body": {"prompt": ["a", "b"]}}, {}, "one line for each"),
+    "background": ({**BATCH, "url": "/v1/responses", "body": {"input": "a", "background": True}}, {}, "`background`"),
     "method": ({**BATCH, "method": "GET", "body": {}}, {}, "must be POST"),
     "stream": ({"prompt": "a", "params": {"stream": "yes"}}, {}, "`stream` must be true or false"),
 }
@@ -113,3 +121,84 @@ def test_nulls_of_a_parquet_body_are_no_settings() -> None:
     data = {"custom_id": "a", "body": {"model": None, "top_p": None, "messages": [{"role": "user", "content": "hi"}]}}
     assert body(data, endpoint={"model": "m"})["model"] == "m"
     assert "top_p" not in body(data, endpoint={"model": "m"})
+
+
+def line(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    return {"custom_id": "c", "method": "POST", "url": path, "body": body}
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "completions": ("/completions", {"prompt": "hi", "echo": True}, {}, {"model": "m", "prompt": "hi", "echo": True}),
+    "one prompt in a list": ("/completions", {"prompt": ["hi"]}, {}, {"model": "m", "prompt": ["hi"]}),
+    "tokens": ("/completions", {"prompt": [1, 2]}, {}, {"model": "m", "prompt": [1, 2]}),
+    "embeddings": (
+        "/embeddings",
+        {"input": ["a", "b"], "model": "own"},
+        {"params": {"dimensions": 8}},
+        {"model": "own", "input": ["a", "b"], "dimensions": 8},
+    ),
+    "no system where there is no place for it": (
+        "/embeddings",
+        {"input": "a"},
+        {"prompt": {"system": "Be brief."}},
+        {"model": "m", "input": "a"},
+    ),
+    "responses": ("/responses", {"input": "hi", "stream": True}, {}, {"model": "m", "input": "hi"}),
+    "responses, job's system": (
+        "/responses",
+        {"input": USER},
+        {"prompt": {"system": "Be brief."}},
+        {"model": "m", "input": USER, "instructions": "Be brief."},
+    ),
+    "responses, instructions": (
+        "/responses",
+        {"input": "hi", "instructions": "Sing."},
+        {"prompt": {"system": "Be brief."}},
+        {"model": "m", "input": "hi", "instructions": "Sing."},
+    ),
+    "responses, a system of their own": (
+        "/responses",
+        {"input": [SYSTEM, *USER]},
+        {"prompt": {"system": "Be brief."}},
+        {"model": "m", "input": [SYSTEM, *USER]},
+    ),
+    "Parquet's nulls": ("/responses", {"input": NULLS, "top_p": None}, {}, {"model": "m", "input": PARTS}),
+}
+
+
+@pytest.mark.parametrize(("path", "own", "tables", "expected"), OTHERS.values(), ids=OTHERS)
+def test_other_paths(path: str, own: dict[str, Any], tables: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A batch line for another path, with or without /v1, keeps its body, and is asked there, unstreamed."""
+    for root in ("/v1", ""):
+        (request,) = built(line(root + path, own), **{"params": {"stream": True}, **tables})
+        assert (json.loads(request.body), request.path, request.stream) == (expected, path, False)
+
+
+def test_the_path_is_part_of_the_identity_but_a_chats() -> None:
+    """One body on two paths is two requests; a chat is known by its body alone, whatever form its row has."""
+    body = {"model": "m", "input": "a", "prompt": "a", "messages": USER}
+    hashes = {path: built(line(path, body))[0].hash for path in PATHS}
+    assert len(set(hashes.values())) == len(PATHS)
+    assert built(line(CHAT, {"messages": USER}))[0].hash == built({"prompt": "hi"})[0].hash
+    assert built({"prompt": "hi"})[0].hash == CHAT_HASH
+    assert built(line("/v1/embeddings", body))[0].hash == hashes["/embeddings"]
+
+
+CHAT_HASH = "a8b14c89dd00ef2241895d51d09ada00"
+
+MEDIA_PARTS = [
+    {"type": "text", "text": "What is this?"},
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+    {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+    {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}},
+]
+
+
+def test_parts_of_other_media_pass_through() -> None:
+    """Image, sound and file parts of a chat row are sent as they are; a Parquet struct's nulls are not."""
+    message = {"role": "user", "content": MEDIA_PARTS}
+    assert body({"messages": [message]})["messages"] == [message]
+    table = pa.table({"messages": [[message], [message]]})
+    from_parquet = table.to_pylist()[0]
+    assert from_parquet["messages"][0]["content"][0]["image_url"] is None, "arrow gives every part every field"
+    assert body(from_parquet)["messages"] == [message]
