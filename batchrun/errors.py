@@ -54,7 +54,9 @@ class EndpointError(Exception):
     """One attempt failed.
 
     `status` is the HTTP status (None where there was no answer), `retry_after_s` the wait that the endpoint stated, in
-    seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed.
+    seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed. `param` is
+    the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
+    `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class EndpointError(Exception):
         retry_after_s: float | None = None,
         unconfirmed: bool = False,
         body: str | None = None,
+        param: str | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -74,3 +78,6 @@ class EndpointError(Exception):
         self.retry_after_s = retry_after_s
         self.unconfirmed = unconfirmed
         self.body = body
+        self.param = param
+        self.should_retry = should_retry
+        self.began_at: float | None = None

@@ -162,7 +162,7 @@ class Session:
         assert isinstance(job.limits.concurrency, int)
         ledger.hold_back(job.limits.concurrency)
         limits = Limits(job.limits.concurrency, job.limits.requests_per_minute, clock)
-        guard = Guard(clock, watcher.pause)
+        guard = Guard(clock, watcher.pause, key_env=job.endpoint.api_key_env)
 
         def stack(announced: Complete) -> Complete:
             return retrying(guard.wrap(limits.wrap(guard.admit(announced))), job.retry, clock, watcher.retry)

@@ -40,6 +40,7 @@ OWNERS = {
     "httpx": {"chat"},
     "aiohttp": {"chat.transport"},
     "httpx_aiohttp": {"chat.transport"},
+    "brotli": {"chat.unpack"},
     "tenacity": {"pace.retry"},
     "pyarrow": {"rows", "ledger.parts", "ledger.store", "report"},
     "tqdm": {"progress"},

@@ -1,9 +1,11 @@
 """A JSON body or the sum of a stream's chunks → Answer. Lenient in what it reads, strict in what it calls whole.
 
-Source of the shapes: the API page and endpoint.md §1–§2. Knows nothing of connections, retries or prices.
+Source of the shapes: the API page and endpoint.md §1–§2. Text that leaves here can be written as UTF-8, also where the
+endpoint's could not. Knows nothing of connections, retries or prices.
 """
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -11,7 +13,8 @@ import msgspec
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer, Usage
 
-_STANDARD = {
+STANDARD_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_OTHER_NAMES = {
     "end_turn": "stop",
     "eos": "stop",
     "eos_token": "stop",
@@ -21,24 +24,42 @@ _STANDARD = {
     "max_tokens": "length",
     "tool_use": "tool_calls",
 }
-_decode = msgspec.json.Decoder().decode
+# Reasons that say an answer was broken off, not ended: DeepSeek's chat completion reference (insufficient_system_resource),
+# Zhipu's (network_error), OpenRouter's (error), vllm/v1/request.py and sglang's finish reasons (abort).
+_BROKEN_OFF = frozenset(
+    {"error", "abort", "aborted", "cancelled", "canceled", "network_error", "insufficient_system_resource", "timeout"}
+)
+decode_json = msgspec.json.Decoder().decode
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes | bytearray) -> Any:
     """Decode JSON as endpoints really write it: also with lone surrogates, NaN and control characters.
 
-    Raises ValueError where it is no JSON at all.
+    Raises ValueError where it is no JSON at all, or nested deeper than the parser goes.
     """
     try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
+        return decode_json(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return mended(parse_odd_json(body))
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def parse_odd_json(body: bytes | bytearray) -> Any:
+    """What `parse_json` reads where JSON is not as it should be, before it is mended: it may hold lone surrogates."""
     try:
-        value = json.loads(body.decode("utf-8", "replace"), strict=False)
-        # what can't be written as UTF-8 JSON can't be stored either: replaced here, once, for every later reader
-        return _decode(json.dumps(_mended(value)).encode("utf-8"))
+        return json.loads(body.decode("utf-8", "replace"), strict=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def mended(value: Any) -> Any:
+    """The value as UTF-8 JSON can hold it: what can't be written can't be stored, so it is replaced here, once.
+
+    Surrogates that make a pair become their character, lone ones U+FFFD; NaN and infinities become null.
+    """
+    try:
+        return decode_json(json.dumps(_cleaned(value)))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -46,9 +67,7 @@ def parse_json(body: bytes) -> Any:
 def standard_finish_reason(text: str) -> str:
     """The standard name of a known other spelling, lower case; anything unknown stays as it was sent."""
     folded = text.lower()
-    if folded in ("stop", "length", "tool_calls", "content_filter", "function_call"):
-        return folded
-    return _STANDARD.get(folded, text)
+    return folded if folded in STANDARD_REASONS else _OTHER_NAMES.get(folded, text)
 
 
 def from_body(body: dict[str, Any]) -> Answer:
@@ -59,27 +78,45 @@ def from_body(body: dict[str, Any]) -> Answer:
     choice = next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), choices[0])
     message = choice.get("message")
     if not isinstance(message, dict):
+        message = choice.get("delta")
+    if not isinstance(message, dict):
         raise EndpointError(Kind.MALFORMED, "choice 0 of the answer has no message")
     answer = assemble(body, message, _text(choice.get("finish_reason")) or None)
     if answer.finish_reason is None and not (answer.completion or answer.tool_calls or answer.refusal):
         fault = "the answer has neither content nor a finish reason: it is not known to be whole"
         raise EndpointError(Kind.DISCONNECTED, fault, unconfirmed=True)
+    for choice in choices:
+        if isinstance(choice, dict):
+            refuse_broken(choice.get("finish_reason"))
     return answer
 
 
+def refuse_broken(reason: Any) -> None:
+    """Raise EndpointError(disconnected) where a finish reason says that its choice was broken off.
+
+    A reason that nobody knows is taken as an end.
+    """
+    if isinstance(reason, str) and reason not in STANDARD_REASONS and reason.lower() in _BROKEN_OFF:
+        message = f"the endpoint broke its answer off (finish_reason {reason})"
+        raise EndpointError(Kind.DISCONNECTED, message, unconfirmed=True)
+
+
 def assemble(envelope: dict[str, Any], message: dict[str, Any], finish_reason: str | None) -> Answer:
-    """The answer from a message and what stood around it. Usage that is missing is marked and estimated later."""
+    """The answer from a message and what stood around it; the finish reason is kept as it was sent.
+
+    Usage that is missing is marked, and estimated later.
+    """
     tool_calls = message.get("tool_calls") or message.get("function_call")
     reasoning = message.get("reasoning_content")
     if reasoning is None:
         reasoning = message.get("reasoning")
-    completion = _content(message.get("content"))
+    completion = content_text(message.get("content"))
     return Answer(
         completion=completion,
         usage=read_usage(envelope.get("usage")) or Usage(0, 0, 0, source="missing"),
-        finish_reason=None if finish_reason is None else standard_finish_reason(finish_reason),
+        finish_reason=finish_reason,
         refusal=_text(message.get("refusal")),
-        reasoning=_content(reasoning),
+        reasoning=content_text(reasoning),
         tool_calls=None if not tool_calls else msgspec.json.encode(tool_calls).decode(),
         model=_text(envelope.get("model")),
         response_id=_text(envelope.get("id")),
@@ -105,7 +142,7 @@ def read_usage(usage: Any) -> Usage | None:
     return Usage(prompt, completion, prompt + completion if total is None else total, cached, reasoning)
 
 
-def _content(value: Any) -> str | None:
+def content_text(value: Any) -> str | None:
     """Text as text; a list of parts as the joined text of its text parts."""
     if isinstance(value, list):
         parts = [part.get("text") for part in value if isinstance(part, dict)]
@@ -127,13 +164,21 @@ def _int(value: Any) -> int | None:
     return number if 0 <= number < 2**63 else None
 
 
-def _mended(value: Any) -> Any:
+def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return _well_formed(value)
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list):
-        return [_mended(inner) for inner in value]
+        return [_cleaned(inner) for inner in value]
     if isinstance(value, dict):
-        return {_mended(key): _mended(inner) for key, inner in value.items()}
+        return {_well_formed(key): _cleaned(inner) for key, inner in value.items()}
     return value
+
+
+def _well_formed(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

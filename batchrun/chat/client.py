@@ -1,7 +1,7 @@
 """The client: one attempt of one request, over the wire, to an Answer or an EndpointError. It never retries or waits.
 
 Bytes are read as they come and folded by the decoder; timeouts are those of endpoint.md §5, each really cancelling the
-attempt, so that its connection is closed.
+attempt, so that its connection is closed. Nothing that leaves here holds a key.
 """
 
 import contextlib
@@ -13,8 +13,10 @@ import msgspec
 
 from batchrun.chat.answer import parse_json
 from batchrun.chat.faults import classify, read_error
-from batchrun.chat.stream import BODY_CAP, Decoder
+from batchrun.chat.redact import Redactor, secrets_of
+from batchrun.chat.stream import Decoder
 from batchrun.chat.transport import TRANSPORT_ERRORS, translated
+from batchrun.chat.unpack import Unpacker
 from batchrun.chat.waits import stated_wait_s
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
@@ -23,13 +25,20 @@ from batchrun.records import Answer, Request, Usage
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 _ERROR_CAP = 1 << 20
+_MESSAGE_CHARS = 1000
+_BODY_CHARS = 2000
 BYTES_PER_TOKEN = 4
+ERROR_BODY_S = 10.0
+"""How long an error's body may take to come: its status is known already, and a drip must not hide it."""
+DONE_LINGER_S = 0.1
+"""How long the end of a body is waited for behind `[DONE]`, so that its connection can be used again."""
 
 
 class Client:
     """A `Complete` for one endpoint.
 
-    `key` is the bearer key or None; it is taken out of every message. `raw` keeps the body of plain answers.
+    `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
+    `raw` keeps the body of plain answers.
     """
 
     def __init__(
@@ -47,7 +56,7 @@ class Client:
         self._transport = transport
         self._timeouts = timeouts
         self._clock = clock
-        self._key = key
+        self._redacted = Redactor(secrets_of(key, headers or {}, url))
         self._raw = raw
         wanted = {
             "Host": self._url.netloc.decode("ascii"),
@@ -60,61 +69,75 @@ class Client:
             wanted["Authorization"] = f"Bearer {key}"
         self._headers = httpx.Headers(wanted)
         self._headers.update(headers or {})
-        self._extensions = {"timeout": {"connect": timeouts.connect, "read": None, "write": None, "pool": None}}
+        # `pool` bounds all that comes before a connection is there: also names, TLS, and what a proxy says to CONNECT
+        connect = timeouts.connect
+        self._extensions = {"timeout": {"connect": connect, "read": None, "write": None, "pool": connect}}
 
     async def complete(self, request: Request) -> Answer:
         """One attempt. Raises EndpointError, its message free of the key."""
+        start = self._clock.now()
         try:
-            return await self._attempt(request)
+            return await self._attempt(request, start)
         except EndpointError as error:
-            error.message = self._redacted(error.message)
-            error.body = None if error.body is None else self._redacted(error.body)
+            error.began_at = start
+            # first redacted, then cut: a cut key would not be found
+            error.message = _cut(" ".join(self._redacted(error.message).split()), _MESSAGE_CHARS)
+            error.body = None if error.body is None else _cut(self._redacted(error.body), _BODY_CHARS)
             error.args = (error.message,)
             raise
 
-    async def _attempt(self, request: Request) -> Answer:
+    async def _attempt(self, request: Request, start: float) -> Answer:
         now = self._clock.now
-        start = now()
         timeouts = self._timeouts
         end = start + timeouts.total
-        first_token: float | None = None
+        between = timeouts.between_tokens if request.stream else timeouts.total
+        slack = between / 100
+        armed = float("-inf")
+        first_token = done = None
         first_limit = timeouts.first_token if request.stream else timeouts.total
+        decoder = Decoder()
         with anyio.CancelScope(deadline=anyio.current_time() + min(first_limit, timeouts.total)) as scope:
             try:
                 response = await self._transport.handle_async_request(self._message(request))
             except TRANSPORT_ERRORS as error:
                 raise translated(error) from error
             try:
-                if response.status_code != 200:
+                if not 200 <= response.status_code < 300:
                     raise await self._fault(response)
-                decoder = Decoder()
                 async with contextlib.aclosing(_blocks(response)) as blocks:
                     async for block in blocks:
                         if decoder.feed(block):
                             moment = now()
-                            if first_token is None:
-                                first_token = moment - start
-                            left = min(timeouts.between_tokens if request.stream else timeouts.total, end - moment)
-                            scope.deadline = anyio.current_time() + left
-                        if decoder.done:
-                            break
-                answer = decoder.finish()
+                            if moment - armed > slack:
+                                # a timer a token would cost more than the token: it is set anew each hundredth of the way
+                                armed = moment
+                                first_token = moment - start if first_token is None else first_token
+                                scope.deadline = anyio.current_time() + min(between + slack, end - moment)
+                        if decoder.done and done is None:
+                            done = now()
+                            scope.deadline = min(scope.deadline, anyio.current_time() + DONE_LINGER_S)
             except TRANSPORT_ERRORS as error:
-                raise translated(error) from error
+                if not decoder.done:
+                    raise translated(error) from error
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
-        if scope.cancelled_caught:
+        if scope.cancelled_caught and not decoder.done:
             raise EndpointError(
                 Kind.TIMEOUT, self._timeout_message(first_token, now() - start, request), unconfirmed=True
             )
+        return self._measured(decoder, request, (now() if done is None else done) - start, first_token)
+
+    def _measured(self, decoder: Decoder, request: Request, latency_s: float, first_token_s: float | None) -> Answer:
+        """The decoder's answer with its times, its usage and, where wanted, its raw body."""
+        answer = decoder.finish()
         raw = decoder.raw_text() if self._raw else None
         return msgspec.structs.replace(
             answer,
-            usage=_measured(answer, request),
+            usage=_usage(answer, request),
             raw=None if raw is None else self._redacted(raw),
-            latency_s=now() - start,
-            first_token_s=first_token if request.stream else None,
+            latency_s=latency_s,
+            first_token_s=first_token_s if request.stream else None,
         )
 
     def _message(self, request: Request) -> httpx.Request:
@@ -123,26 +146,39 @@ class Client:
         )
 
     async def _fault(self, response: httpx.Response) -> EndpointError:
-        body = b""
-        async with contextlib.aclosing(_blocks(response)) as blocks:
-            async for block in blocks:
-                body += block
-                if len(body) > _ERROR_CAP:
-                    break
+        """What an answer that is not 200 means. Its body may be missing, endless or unreadable: the status stands."""
         status = response.status_code
         if 300 <= status < 400:
-            target = response.headers.get("location", "nowhere")
-            message = (
-                f"HTTP {status}: the endpoint redirects to {target}; redirects are not followed. Set base_url to it"
-            )
-            return EndpointError(Kind.NOT_FOUND, message, status=status)
-        wait = stated_wait_s(response.headers, self._clock.epoch())
+            return self._redirect(status, response.headers.get("location", ""))
+        body = bytearray()
+        with anyio.move_on_after(ERROR_BODY_S), contextlib.suppress(EndpointError, *TRANSPORT_ERRORS):
+            async with contextlib.aclosing(_blocks(response)) as blocks:
+                async for block in blocks:
+                    body += block
+                    if len(body) > _ERROR_CAP:
+                        break
+        text = self._redacted(body.decode("utf-8", "replace"))
         try:
-            error = read_error(parse_json(body))
-        except ValueError:
+            error = read_error(parse_json(text.encode()))
+        except (ValueError, RecursionError):
             error = None
-        text = body[:2000].decode("utf-8", "replace")
-        return classify(status, error, retry_after_s=wait, body=text)
+        wait = stated_wait_s(response.headers, self._clock.epoch(), status)
+        fault = classify(status, error, retry_after_s=wait, body=text)
+        said = response.headers.get("x-should-retry", "").strip().lower()
+        fault.should_retry = {"true": True, "false": False}.get(said)
+        return fault
+
+    def _redirect(self, status: int, location: str) -> EndpointError:
+        """A redirect is not followed: it would carry prompts and the key elsewhere (endpoint.md §6)."""
+        try:
+            target = str(self._url.join(location)) if location else "nowhere"
+        except httpx.InvalidURL:
+            target = location
+        message = (
+            f"HTTP {status}: the endpoint redirects to {target}; redirects are not followed. "
+            "If that is the endpoint's own address, set [endpoint] base_url to it"
+        )
+        return EndpointError(Kind.NOT_FOUND, message, status=status)
 
     def _timeout_message(self, first_token: float | None, waited: float, request: Request) -> str:
         timeouts = self._timeouts
@@ -152,24 +188,24 @@ class Client:
             return f"no content in {timeouts.first_token:g} s ([timeouts] first_token)"
         return f"no further content in {timeouts.between_tokens:g} s ([timeouts] between_tokens)"
 
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
-
 
 async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """The body's bytes as they come, decompressed where they are compressed, capped at BODY_CAP."""
-    if "content-encoding" in response.headers:
-        async for block in response.aiter_bytes():
-            yield block
-        return
+    """The body's bytes as they come, unpacked where they are compressed. Whoever takes them keeps the cap."""
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
-    size = 0
+    encoding = response.headers.get("content-encoding")
+    if encoding is None:
+        async for block in stream:
+            yield block
+        return
+    unpacker = Unpacker(encoding)
     async for block in stream:
-        yield block
-        size += len(block)
-        if size > BODY_CAP:
-            return
+        for piece in unpacker.feed(block):
+            yield piece
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def sent_body(request: Request) -> bytes:
@@ -177,7 +213,7 @@ def sent_body(request: Request) -> bytes:
     return request.body[:-1] + _STREAMED if request.stream else request.body
 
 
-def _measured(answer: Answer, request: Request) -> Usage:
+def _usage(answer: Answer, request: Request) -> Usage:
     """The usage as reported, or an estimate from the bytes that went each way."""
     if answer.usage.source != "missing":
         return answer.usage

@@ -1,21 +1,25 @@
-"""A streamed body → Answer, incrementally: bytes as they come, whatever the cuts (endpoint.md §2).
+"""A response body → Answer, incrementally: bytes as they come, whatever the cuts (endpoint.md §2).
 
 `Decoder.feed` takes bytes and says whether content arrived; `finish` gives the answer or an EndpointError. A body that
 turns out to be plain JSON is taken as such: the body is believed, not the Content-Type. Whole means a finish reason;
-`[DONE]` alone proves nothing.
+`[DONE]` alone proves nothing. Lines and fields are those of server-sent events (WHATWG HTML, "Parsing an event stream").
 """
 
 import re
 from typing import Any
 
-from batchrun.chat.answer import assemble, from_body, parse_json
-from batchrun.chat.faults import error_in
+from batchrun.chat.answer import from_body, parse_json
+from batchrun.chat.chunks import Fold
+from batchrun.chat.faults import ErrorBody, classify, error_in, page_title, read_error
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer
 
 BODY_CAP = 64 << 20
 LINE_CAP = 8 << 20
-_BREAK = re.compile(rb"\r\n|\n|\r")
+_SHOWN = 8192
+_BOM = b"\xef\xbb\xbf"
+_DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 
 
 class Decoder:
@@ -23,183 +27,204 @@ class Decoder:
 
     def __init__(self) -> None:
         self.done = False
+        self._fold = Fold()
         self._size = 0
-        self._pending: list[bytes] = []
         self._plain: bool | None = None
-        self._rest = b""
+        self._head = b""
+        self._pending = bytearray()
+        self._rest = bytearray()
         self._data: list[bytes] = []
+        self._name = b""
         self._after_cr = False
-        self._envelope: dict[str, Any] = {}
-        self._choices: dict[int, _Choice] = {}
-        self._junk = b""
+        self._other = bytearray()
 
     def feed(self, block: bytes) -> bool:
         """Take bytes; True where they brought content. Raises EndpointError for an error inside the stream."""
         self._size += len(block)
         if self._size > BODY_CAP:
             raise EndpointError(Kind.MALFORMED, f"the answer is larger than {BODY_CAP >> 20} MiB", unconfirmed=True)
-        if self._plain is None:
-            self._pending.append(block)
-            start = b"".join(self._pending).removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not start or b"\xef\xbb\xbf".startswith(start):
-                return False
-            self._plain = start[:1] in (b"{", b"[", b"<", b'"')
-            block = b"".join(self._pending).removeprefix(b"\xef\xbb\xbf")
-            self._pending = [block] if self._plain else []
-            return self._plain or self._lines(block)
-        if self._plain:
-            self._pending.append(block)
-            return True
-        return self._lines(block)
+        if self.done:
+            return False
+        try:
+            if self._plain is False:
+                return self._lines(block)
+            if self._plain is None:
+                return self._begin(block)
+        except RecursionError:
+            raise _malformed("an event of the stream is nested too deep", block) from None
+        self._pending += block
+        return not block.isspace()
 
     def finish(self) -> Answer:
         """The whole answer, at the end of the body. Raises EndpointError where it is not whole."""
-        if self._plain is None:
-            raise EndpointError(Kind.DISCONNECTED, "the answer's body is empty", unconfirmed=True)
-        if self._plain:
-            return self._plain_answer()
-        self._lines(b"\n\n")
-        choice = self._choices.get(0)
-        if choice is None:
-            if self._junk:
-                shown = self._junk[:200].decode("utf-8", "replace")
-                raise EndpointError(Kind.MALFORMED, "the answer is neither JSON nor a stream", body=shown)
-            raise EndpointError(Kind.DISCONNECTED, "the stream ended without an answer", unconfirmed=True)
-        if any(not one.finish_reason for one in self._choices.values()):
-            message = "the stream ended without a finish reason: the answer is not known to be whole"
-            raise EndpointError(Kind.DISCONNECTED, message, unconfirmed=True)
-        return assemble(self._envelope, choice.message(), choice.finish_reason)
+        try:
+            return self._finish()
+        except RecursionError:
+            raise _malformed("the answer is nested too deep", self._pending or self._other) from None
 
     def raw_text(self) -> str | None:
         """The body as text where it was plain JSON; a stream's events are not kept."""
-        return b"".join(self._pending).decode("utf-8", "replace") if self._plain else None
+        return self._pending.decode("utf-8", "replace") if self._plain else None
 
-    def _plain_answer(self) -> Answer:
-        body = b"".join(self._pending).strip()
-        if body.endswith(b"data: [DONE]"):
-            body = body.removesuffix(b"data: [DONE]")
+    def _begin(self, block: bytes) -> bool:
+        """The first bytes: past a byte order mark and blank lines they say which kind of body it is."""
+        block = self._head + block
+        if self._size == len(block):
+            if len(block) < len(_BOM) and _BOM.startswith(block):
+                self._head = block
+                return False
+            block = block.removeprefix(_BOM)
+        self._head = b""
+        block = block.lstrip()
+        if not block:
+            return False
+        self._plain = block[:1] in (b"{", b"[", b"<", b'"')
+        if not self._plain:
+            return self._lines(block)
+        self._pending += block
+        return True
+
+    def _finish(self) -> Answer:
+        if self._plain is None:
+            raise EndpointError(Kind.DISCONNECTED, "the answer's body is empty", unconfirmed=True)
+        if self._plain:
+            return _plain_answer(bytes(self._pending))
+        self._end()
+        if self._other:
+            answer = self._outside_of_events()
+            if answer is not None:
+                return answer
+        if not self._fold.choices:
+            raise EndpointError(Kind.DISCONNECTED, "the stream ended without an answer", unconfirmed=True)
+        return self._fold.answer()
+
+    def _end(self) -> None:
+        """Take what stands behind the last blank line; an event that was cut short there is dropped."""
+        if self.done:
+            return
+        if self._rest:
+            self._line(bytes(self._rest))
+            self._rest.clear()
         try:
-            value = parse_json(body)
-        except ValueError:
-            shown = body[:200].decode("utf-8", "replace")
-            raise EndpointError(Kind.MALFORMED, "the answer is not JSON", body=shown, unconfirmed=True) from None
-        if not isinstance(value, dict):
-            raise EndpointError(Kind.MALFORMED, "the answer is JSON but no object", body=str(value)[:200])
-        fault = error_in(value)
-        if fault is not None:
-            raise fault
-        return from_body(value)
+            self._dispatch()
+        except EndpointError as error:
+            if error.kind is not Kind.MALFORMED:
+                raise
 
     def _lines(self, block: bytes) -> bool:
         if self._after_cr and block:
             # a CR at the end of the last block was already taken as the line's end
             block = block.removeprefix(b"\n")
             self._after_cr = False
-        if not block:
-            return False
-        found = _BREAK.split(self._rest + block)
-        self._after_cr = block.endswith(b"\r")
-        self._rest = found.pop()
-        if len(self._rest) > LINE_CAP or max(map(len, found), default=0) > LINE_CAP:
+        if b"\r" in block:
+            self._after_cr = block.endswith(b"\r")
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = block.split(b"\n")
+        last = lines.pop()
+        if lines and self._rest:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        if last:
+            self._rest += last
+        if len(self._rest) > LINE_CAP or (lines and len(max(lines, key=len)) > LINE_CAP):
             raise EndpointError(Kind.MALFORMED, f"a line of the stream is over {LINE_CAP >> 20} MiB", unconfirmed=True)
         content = False
-        for line in found:
-            if line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif not line:
-                if self._data:
-                    data, self._data = b"\n".join(self._data), []
-                    content = self._event(data) or content
-            elif line[:1] != b":" and not line.startswith((b"event", b"id", b"retry", b"data")):
-                self._junk = self._junk or line
+        for line in lines:
+            if not line:
+                if self._data and self._dispatch():
+                    content = True
+            elif not line.startswith(b"data:"):
+                self._line(line)
+            else:
+                if self._data and _ends_between(self._data[-1], line) and self._dispatch():
+                    content = True
+                self._data.append(line)
+            if self.done:
+                break
         return content
 
-    def _event(self, data: bytes) -> bool:
+    def _line(self, line: bytes) -> None:
+        """Any line that is not blank."""
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(line)
+        elif field == b"event":
+            self._name = value.strip()
+        elif field and field not in _FIELDS:
+            self._other += line + b"\n"
+
+    def _dispatch(self) -> bool:
+        """A blank line ends an event."""
+        lines, self._data = self._data, []
+        name, self._name = self._name, b""
+        if not lines:
+            return False
+        data = lines[0][5:] if len(lines) == 1 else b"\n".join(map(_value, lines))
+        try:
+            if name == b"error":
+                raise _named_error(data)
+            return self._fold.take(data)
+        except ValueError:
+            pass
         text = data.strip()
         if text == b"[DONE]":
             self.done = True
             return False
-        if not text or self.done:
+        if not text:
             return False
+        raise _malformed("an event of the stream is not JSON", text)
+
+    def _outside_of_events(self) -> Answer | None:
+        """Lines that are no events: a plain answer behind comments, or an error that a relay wrote into a stream."""
         try:
-            chunk = parse_json(text)
+            value = parse_json(self._other)
         except ValueError:
-            self._junk = self._junk or text
-            raise EndpointError(
-                Kind.MALFORMED,
-                "an event of the stream is not JSON",
-                body=text[:200].decode("utf-8", "replace"),
-                unconfirmed=True,
-            ) from None
-        if not isinstance(chunk, dict):
-            return False
-        fault = error_in(chunk)
+            value = None
+        fault = error_in(value)
         if fault is not None:
             raise fault
-        envelope = self._envelope
-        for key in ("id", "model", "created", "system_fingerprint", "usage"):
-            value = chunk.get(key)
-            if value is not None and value != "":
-                envelope[key] = value
-        content = False
-        for choice in _listed(chunk.get("choices")):
-            if isinstance(choice, dict):
-                index = choice.get("index")
-                index = index if isinstance(index, int) else 0
-                folded = self._choices.get(index)
-                if folded is None:
-                    folded = self._choices[index] = _Choice()
-                content = folded.take(choice) or content
-        return content
+        if self._fold.choices:
+            return None
+        if isinstance(value, dict):
+            return from_body(value)
+        raise _malformed("the answer is neither JSON nor a stream", self._other)
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _plain_answer(body: bytes) -> Answer:
+    if b"[DONE]" in body[-64:]:
+        body = _DONE_BEHIND.sub(b"", body)
+    try:
+        value = parse_json(body)
+    except ValueError:
+        title = page_title(body[:_SHOWN].decode("utf-8", "replace"))
+        page = f" but an HTML page: {title}" if title else ""
+        raise _malformed(f"the answer is not JSON{page}", body) from None
+    fault = error_in(value)
+    if fault is not None:
+        raise fault
+    if not isinstance(value, dict):
+        raise _malformed("the answer is JSON but no object", body)
+    return from_body(value)
 
 
-class _Choice:
-    """One choice of a stream, as it grows."""
+def _named_error(data: bytes) -> EndpointError:
+    """The fault of an event that is named `error`, whatever its data looks like."""
+    try:
+        value: Any = parse_json(data)
+    except ValueError:
+        value = None
+    error = read_error(value) or ErrorBody(data.decode("utf-8", "replace").strip(), "", "", "")
+    return classify(200, error)
 
-    def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self._texts: dict[str, list[str]] = {}
-        self._tools: dict[int, dict[str, Any]] = {}
 
-    def take(self, choice: dict[str, Any]) -> bool:
-        content = False
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            delta = choice.get("message")
-        if isinstance(delta, dict):
-            for key in ("content", "refusal", "reasoning_content", "reasoning"):
-                value = delta.get(key)
-                if isinstance(value, str):
-                    self._texts.setdefault(key, []).append(value)
-                    content = content or bool(value)
-            for call in _listed(delta.get("tool_calls")):
-                if isinstance(call, dict):
-                    self._tool(call)
-                    content = True
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            self.finish_reason = reason
-        return content
+def _ends_between(line: bytes, following: bytes) -> bool:
+    """Whether an event ends between two data lines though no blank line says so: JSON has no `}` before a `{` there."""
+    return line.rstrip().endswith(b"}") and following[5:].lstrip()[:1] in (b"{", b"[")
 
-    def _tool(self, call: dict[str, Any]) -> None:
-        index = call.get("index")
-        known = self._tools.setdefault(index if isinstance(index, int) else len(self._tools), {})
-        for key, value in call.items():
-            if key == "function" and isinstance(value, dict):
-                function = known.setdefault("function", {})
-                for name, part in value.items():
-                    past = function.get(name)
-                    grows = name == "arguments" and isinstance(part, str) and isinstance(past, str)
-                    function[name] = past + part if grows else part or past
-            elif key != "index" and value is not None:
-                known[key] = value
 
-    def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {key: "".join(parts) for key, parts in self._texts.items()}
-        if self._tools:
-            message["tool_calls"] = [self._tools[index] for index in sorted(self._tools)]
-        return message
+def _value(line: bytes) -> bytes:
+    return line[5:].removeprefix(b" ")
+
+
+def _malformed(message: str, body: bytes | bytearray) -> EndpointError:
+    return EndpointError(Kind.MALFORMED, message, body=body[:_SHOWN].decode("utf-8", "replace"), unconfirmed=True)

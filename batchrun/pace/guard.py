@@ -1,7 +1,8 @@
 """Faults that every row would meet stop the job, but not at the first sight of them (endpoint.md §4).
 
 The first such fault closes the gate: nothing new starts. One probe goes out after a pause; only when it fails in such
-a way too is the run stopped. A relay that drops one key of its pool for a second doesn't end an overnight job.
+a way too is the run stopped. A relay that drops one key of its pool for a second doesn't end an overnight job, nor does
+one row that alone is refused while others are answered.
 """
 
 from collections.abc import Callable
@@ -10,16 +11,12 @@ import anyio
 
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, EndpointError, Kind
+from batchrun.pace.alarm import Alarm
 from batchrun.records import Answer, Complete, Request
 
 PROBE_AFTER_S = 2.0
-CONNECT_FAULTS_IN_A_ROW = 20
-_MENDS = {
-    Kind.CREDENTIALS: "check the key in the variable that api_key_env names",
-    Kind.CREDIT: "top up the account or raise its limit",
-    Kind.NOT_FOUND: "check base_url and model",
-    Kind.CONNECT: "check that the endpoint is up and base_url is right",
-}
+CONNECT_PROBES = 4
+"""An endpoint that has answered before is believed to come back: its probes go on for 2 + 4 + 8 + 16 s."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error of the request: it stays to be done
@@ -31,26 +28,37 @@ class _Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gat
 
 
 class Guard:
-    """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open."""
+    """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open.
+
+    `key_env` names the variable that holds the key, for the message.
+    """
 
     def __init__(
-        self, clock: Clock, on_pause: Callable[[EndpointError], None], probe_after_s: float = PROBE_AFTER_S
+        self,
+        clock: Clock,
+        on_pause: Callable[[EndpointError], None],
+        probe_after_s: float = PROBE_AFTER_S,
+        key_env: str | None = None,
     ) -> None:
         self.fault: EndpointError | None = None
         self.shut = anyio.Event()
         self._clock = clock
         self._on_pause = on_pause
         self._probe_after_s = probe_after_s
+        self._alarm = Alarm(clock, key_env)
         self._open = anyio.Event()
         self._open.set()
-        self._connect_faults = 0
+        self._waiting = 0
         self._probe_request: Request | None = None
+        self._ticket: _Ticket | None = None
 
     def wrap(self, inner: Complete) -> Complete:
         async def complete(request: Request) -> Answer:
             while True:
                 if not self._open.is_set():
-                    await self._open.wait()
+                    ticket = await self._wait()
+                    if ticket is not None:
+                        return await self._second_probe(inner, request, ticket)
                 if self.fault is not None:
                     raise Stopped
                 try:
@@ -58,12 +66,12 @@ class Guard:
                 except _Closed:
                     continue
                 except EndpointError as error:
-                    if not self._shuts(error):
+                    if not self._alarm.rings(request, error):
                         raise
                     if self._open.is_set():
                         return await self._probe(inner, request, error)
                     continue
-                self._connect_faults = 0
+                self._alarm.answered()
                 return answer
 
         return complete
@@ -81,34 +89,85 @@ class Guard:
     def message(self) -> str:
         """What stopped the run, with the mend."""
         assert self.fault is not None
-        return f"stopped ({self.fault.kind}): {self.fault.message}; {_MENDS[self.fault.kind]}"
+        return f"stopped ({self.fault.kind}): {self.fault.message}; {self._alarm.mend(self.fault)}"
 
-    def _shuts(self, error: EndpointError) -> bool:
-        if error.kind is Kind.CONNECT:
-            self._connect_faults += 1
-            return self._connect_faults >= CONNECT_FAULTS_IN_A_ROW
-        if error.kind not in FATAL_KINDS:
-            self._connect_faults = 0
-            return False
-        return True
+    async def _wait(self) -> "_Ticket | None":
+        """Until the gate opens or is shut; or until this request is picked to be the second probe."""
+        self._waiting += 1
+        try:
+            while not self._open.is_set():
+                await self._open.wait()
+                if self._ticket is not None:
+                    ticket, self._ticket = self._ticket, None
+                    return ticket
+        finally:
+            self._waiting -= 1
+        return None
 
     async def _probe(self, inner: Complete, request: Request, error: EndpointError) -> Answer:
         self._open = anyio.Event()
         self._probe_request = request
         self._on_pause(error)
+        probes = CONNECT_PROBES if error.kind is Kind.CONNECT and self._alarm.answers else 1
+        wait_s = self._probe_after_s
         try:
-            await self._clock.sleep(self._probe_after_s)
-            try:
-                answer = await inner(request)
-            except EndpointError as again:
-                if again.kind in FATAL_KINDS or again.kind is Kind.CONNECT:
+            for left in reversed(range(probes)):
+                await self._clock.sleep(wait_s)
+                wait_s *= 2
+                try:
+                    answer = await inner(request)
+                except EndpointError as again:
+                    if not self._alarm.is_common(error, again):
+                        self._alarm.quiet()
+                        raise
+                    if left and again.kind is Kind.CONNECT:
+                        continue
+                    if await self._is_the_rows_own(again):
+                        raise
                     self.fault = again
                     self.shut.set()
                     raise Stopped from again
-                self._connect_faults = 0
-                raise
-            self._connect_faults = 0
-            return answer
+                self._alarm.answered()
+                return answer
+            raise AssertionError("the last probe decides")
         finally:
             self._probe_request = None
             self._open.set()
+
+    async def _is_the_rows_own(self, error: EndpointError) -> bool:
+        """Whether a fault that lasts is this row's alone: where others were answered before, one of those that wait is
+        asked too.
+        """
+        if not (self._alarm.answers and self._waiting and error.kind in FATAL_KINDS):
+            return False
+        self._ticket = ticket = _Ticket()
+        woken, self._open = self._open, anyio.Event()
+        woken.set()
+        await ticket.decided.wait()
+        if ticket.passed:
+            self._alarm.acquit(error)
+        return ticket.passed
+
+    async def _second_probe(self, inner: Complete, request: Request, ticket: "_Ticket") -> Answer:
+        self._probe_request = request
+        try:
+            try:
+                answer = await inner(request)
+            except EndpointError as error:
+                if error.kind in FATAL_KINDS or error.kind is Kind.CONNECT:
+                    raise Stopped from error
+                ticket.passed = True
+                raise
+            ticket.passed = True
+            self._alarm.answered()
+            return answer
+        finally:
+            ticket.decided.set()
+
+
+class _Ticket:
+    """The second probe, handed to one of those that wait. `passed` says that it met no fault of everybody's."""
+
+    def __init__(self) -> None:
+        self.decided = anyio.Event()
+        self.passed = False

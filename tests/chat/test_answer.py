@@ -30,6 +30,23 @@ def test_finish_reason(sent: str, standard: str) -> None:
     assert standard_finish_reason(sent) == standard
 
 
+@pytest.mark.parametrize("sent", REASONS)
+def test_finish_reason_is_kept_as_sent(sent: str) -> None:
+    """Whatever ends an answer is recorded in the endpoint's own words (contract.md §6)."""
+    assert from_body(body({"content": "x"}, sent)).finish_reason == sent
+
+
+BROKEN = ("error", "abort", "cancelled", "network_error", "insufficient_system_resource", "ERROR")
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_an_answer_that_was_broken_off_is_not_whole(reason: str) -> None:
+    """A finish reason that says the answer was broken off is a fault that may have been billed."""
+    with pytest.raises(EndpointError, match=reason) as caught:
+        from_body(body({"content": "x"}, reason))
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.DISCONNECTED, True)
+
+
 @pytest.mark.parametrize("finish", [None, ""])
 def test_null_finish_reason_is_accepted(finish: str | None) -> None:
     """A plain answer with content and no finish reason is an answer whose finish_reason is null."""
@@ -50,6 +67,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "both names": ({"content": "x", "reasoning_content": "r", "reasoning": "r"}, {"reasoning": "r"}),
     "tool calls": ({"content": None, "tool_calls": [{"id": "a"}]}, {"tool_calls": '[{"id":"a"}]'}),
     "no tool calls": ({"content": "x", "tool_calls": []}, {"tool_calls": None}),
+    "a number for text": ({"content": 7}, {"completion": "7"}),
     "function call": ({"content": None, "function_call": {"name": "f"}}, {"tool_calls": '{"name":"f"}'}),
 }
 
@@ -110,7 +128,12 @@ def test_usage(sent: Any, usage: Usage | None) -> None:
 
 
 ODD_JSON: list[tuple[bytes, Any]] = [
-    (b'{"a": "\\ud800"}', {"a": "?"}),
+    (b'{"a": "\\ud800"}', {"a": "\ufffd"}),
+    (b'{"a": "x\\ude42\\ud83dy"}', {"a": "x\ufffd\ufffdy"}),
+    (b'{"\\udfff": ["\\ud83d"]}', {"\ufffd": ["\ufffd"]}),
+    (b'{"a": 1e400, "b": -1e400}', {"a": None, "b": None}),
+    (b'{"a": "x\\u0000y"}', {"a": "x\x00y"}),
+    (b'{"a": "\xed\xa0\x80"}', {"a": "\ufffd\ufffd\ufffd"}),
     (b'{"a": NaN, "b": Infinity, "c": 1}', {"a": None, "b": None, "c": 1}),
     (b'{"a": "x\ny\x00"}', {"a": "x\ny\x00"}),
     (b'{"a": "\xff"}', {"a": "\ufffd"}),

@@ -7,6 +7,7 @@ import anyio
 import httpx
 import pytest
 
+from batchrun.chat import client as client_module
 from batchrun.chat.client import Client
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
@@ -91,6 +92,112 @@ async def test_key_is_redacted() -> None:
     error = caught.value
     assert error.kind is Kind.CREDENTIALS
     assert KEY not in f"{error.message}{error.body}{error}{error.args}"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_secrets_are_redacted_wherever_they_are_echoed(status: int) -> None:
+    """The key and secret headers are in no part of an error, also where a relay echoes the request in its own way."""
+    key, token = 'sk-a/b"c\\d', "tok-0123456789abcdef"
+    echo = {"error": {"message": f"headers: {{Authorization: Bearer {key}}}, x-token: {token}", "code": key}}
+    sent = json.dumps(echo).replace("/", "\\/").encode()
+    made = Client(
+        URL,
+        Transport(lambda: response(status, sent)),
+        timeouts=Timeouts(),
+        clock=SystemClock(),
+        key=key,
+        headers={"x-token": token},
+    )
+    with pytest.raises(EndpointError) as caught:
+        await made.complete(asked())
+    error = caught.value
+    shown = f"{error.message}{error.body}{error}{error.args}{error.param}"
+    assert "[key]" in shown
+    assert not {part for part in (key, token, json.dumps(key)[1:-1]) if part in shown}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("before", range(990, 1000))
+async def test_no_cut_leaves_half_a_key(before: int) -> None:
+    """Messages and bodies are redacted before they are cut to length, not after."""
+    for wrap in ('{{"error": "{}"}}', "{}", "data: {}\n\n"):
+        for length in (before, before + 990):
+            sent = wrap.format("x" * length + KEY * 3).encode()
+            with pytest.raises(EndpointError) as caught:
+                await client(Transport(lambda sent=sent: response(500, sent))).complete(asked())  # type: ignore[misc]
+            assert KEY[:6] not in f"{caught.value.message}{caught.value.body}"
+            assert len(caught.value.message) <= 1000
+            assert len(caught.value.body or "") <= 2000
+
+
+@pytest.mark.anyio
+async def test_key_is_redacted_in_a_raw_body() -> None:
+    """The kept raw body of an answer holds no key."""
+    sent = PLAIN[:-1] + f', "echo": "{KEY}"}}'.encode()
+    made = Client(
+        URL, Transport(lambda: response(200, sent)), timeouts=Timeouts(), clock=SystemClock(), key=KEY, raw=True
+    )
+    answer = await made.complete(asked())
+    assert answer.raw is not None
+    assert KEY not in answer.raw
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("said", "expected"), [("true", True), ("False", False), ("maybe", None), (None, None)])
+async def test_should_retry_is_carried(said: str | None, expected: bool | None) -> None:
+    """What the endpoint says about asking again goes with the fault."""
+    made = response(500, **({} if said is None else {"x-should-retry": said}))
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: made)).complete(asked())
+    assert caught.value.should_retry is expected
+
+
+REDIRECTS = [
+    ("https://elsewhere.example/v1", "https://elsewhere.example/v1"),
+    ("/login?next=/v1", "https://host.example/login?next=/v1"),
+    ("//cdn.example/x", "https://cdn.example/x"),
+    ("http://h:port/", "http://h:port/"),
+    ("", "nowhere"),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(("location", "target"), REDIRECTS)
+async def test_redirect_names_its_target(status: int, location: str, target: str) -> None:
+    """A redirect of any kind is an error that names where it leads, whole, and what to do."""
+    transport = Transport(lambda: response(status, PLAIN, **({"location": location} if location else {})))
+    with pytest.raises(EndpointError) as caught:
+        await client(transport).complete(asked())
+    assert f"redirects to {target};" in caught.value.message
+    assert "base_url" in caught.value.message
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_a_message_is_one_line() -> None:
+    """Line breaks in an endpoint's message can't forge lines of a log."""
+    sent = json.dumps({"error": {"message": "bad\r\nkey\n  found"}}).encode()
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(400, sent))).complete(asked())
+    assert caught.value.message == "HTTP 400: bad key found"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [201, 202, 206])
+async def test_an_answer_under_another_2xx(status: int) -> None:
+    """The body is believed under any status of success."""
+    assert (await client(Transport(lambda: response(status, PLAIN))).complete(asked())).completion == "hi"
+
+
+@pytest.mark.anyio
+async def test_latency_ends_at_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short wait for the end of the connection's body is no part of an answer's latency."""
+    monkeypatch.setattr(client_module, "DONE_LINGER_S", 0.2)
+    answer = await client(Transport(lambda: response(200, STREAM, then=b": x\n\n"))).complete(asked(stream=True))
+    assert answer.latency_s is not None
+    assert answer.latency_s < 0.2
 
 
 @pytest.mark.anyio

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import time
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +39,18 @@ USED = data({"choices": [], "usage": USAGE})
 DONE = "data: [DONE]\n\n"
 STREAM = HEAD + TAIL + USED + DONE
 
+
+def escaped(value: Any) -> str:
+    """An event in ASCII, as JavaScript relays write it: surrogates as escapes, also lone ones."""
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def piece(content: Any, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None, **more}]}
+
+
+PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "wörld "}, {"type": "text", "text": "🙂"}]
+
 WHOLE: dict[str, str] = {
     "LF": STREAM,
     "CRLF": STREAM.replace("\n", "\r\n"),
@@ -50,6 +64,7 @@ WHOLE: dict[str, str] = {
     "no [DONE]": HEAD + TAIL + USED,
     "no blank line at the end": (HEAD + TAIL).rstrip("\n"),
     "a line break at the end": (HEAD + TAIL).rstrip("\n") + "\r",
+    "anything behind [DONE]": STREAM + "hello\n" + data({"error": "lost"}) + "data: {",
     "events behind [DONE]": STREAM + event({"content": "lost"}),
     "role on every chunk": HEAD + TAIL.replace('"content"', '"role": "assistant", "content"') + DONE,
     "empty finish reason until the last": (HEAD + TAIL).replace('"finish_reason": null', '"finish_reason": ""') + DONE,
@@ -63,8 +78,35 @@ WHOLE: dict[str, str] = {
     "blank lines before plain JSON": "\n \r\n\n" + plain(),
     "plain JSON after a byte order mark": "\ufeff" + plain(),
     "plain JSON with [DONE] behind it": plain() + "\n\ndata: [DONE]\n\n",
+    "no blank lines between events": STREAM.replace("\n\n", "\n"),
+    "mixed line ends": HEAD.replace("\n", "\r\n") + TAIL.replace("\n\n", "\r\n\r") + DONE,
+    "a character cut between its surrogates": HEAD
+    + escaped(piece("wörld \ud83d"))
+    + escaped(piece("\ude42"))
+    + event({}, "stop"),
+    "content as a list of parts": HEAD + data(piece(PARTS)) + event({}, "stop"),
+    "wrong types all about": HEAD
+    + data({"choices": [{"index": "x", "delta": {"content": 5, "tool_calls": 1, "refusal": []}, "finish_reason": 0}]})
+    + data({"choices": [None, 3, {"delta": "x"}], "usage": "none", "id": 7.5})
+    + data([1])
+    + data("text")
+    + data(7)
+    + TAIL,
+    "usage null on every chunk": (HEAD + TAIL).replace('"choices"', '"usage": null, "choices"') + USED + DONE,
+    "fields that nobody knows": (HEAD + TAIL).replace('"index"', '"logprobs": {"content": [{"x": [1]}]}, "index"'),
+    "unknown lines between events": HEAD + "x-trace: 7\nhello\n" + TAIL + DONE,
+    "a finish reason in the last piece of text": HEAD + event({"content": "wörld 🙂"}, "stop") + DONE,
+    "plain JSON behind comments": ": keep-alive\n\n: keep-alive\n\n" + plain(),
+    "plain JSON with [DONE] and no space": plain() + "\ndata:[DONE]",
+    "plain JSON with a delta for its message": plain().replace('"message"', '"delta"'),
+    "cut in the usage behind the finish": HEAD + TAIL + 'data: {"choices": [], "usa',
     "pretty plain JSON": json.dumps(json.loads(plain()), indent=2),
 }
+
+
+def cut(body: bytes) -> list[int]:
+    """Every cut there is: byte by byte."""
+    return list(range(len(body)))
 
 
 def fed(body: bytes, cuts: list[int] | None = None) -> Answer:
@@ -83,7 +125,7 @@ def test_whole_answer(text: str) -> None:
     body = text.encode()
     answer = fed(body)
     assert (answer.completion, answer.finish_reason) == (TEXT, "stop")
-    assert fed(body, list(range(len(body)))) == answer
+    assert fed(body, cut(body)) == answer
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.lists(st.integers(0, 2000), max_size=12))
@@ -170,7 +212,32 @@ FAULTS: dict[str, Fault] = {
     "one of two choices unfinished": Fault(
         (event({"content": "x"}, index=1) + HEAD + TAIL + DONE).encode(), Kind.DISCONNECTED, "finish reason", True
     ),
-    "cut in an event": Fault((HEAD + 'data: {"choi').encode(), Kind.MALFORMED, "not JSON", True),
+    "cut in an event": Fault((HEAD + 'data: {"choi').encode(), Kind.DISCONNECTED, "without a finish reason", True),
+    "cut in the first event": Fault(b'data: {"choi', Kind.DISCONNECTED, "without an answer", True),
+    "an event that is no JSON": Fault((HEAD + "data: busy\n\n" + TAIL).encode(), Kind.MALFORMED, "not JSON", True),
+    "broken off": Fault((HEAD + event({}, "abort") + DONE).encode(), Kind.DISCONNECTED, "broke its answer off", True),
+    "error event of text": Fault((HEAD + "event: error\ndata: upstream timeout\n\n").encode(), Kind.SERVER, "timeout"),
+    "error event without an error object": Fault(
+        (HEAD + 'event:error\ndata:{"message": "busy", "code": 429}\n\n').encode(), Kind.RATE_LIMITED, "busy"
+    ),
+    "error of a choice": Fault(
+        (HEAD + data(piece("", error={"code": 502, "message": "upstream"}, finish_reason="error"))).encode(),
+        Kind.SERVER,
+        "upstream",
+    ),
+    "error of a later choice": Fault(
+        (HEAD + TAIL + data(piece("", index=1, error={"message": "slow", "code": "slow_down"}))).encode(),
+        Kind.RATE_LIMITED,
+        "slow",
+    ),
+    "error written into a stream": Fault((HEAD + json.dumps({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
+    "error written behind a stream": Fault(
+        (HEAD + TAIL + json.dumps({"error": RATE}, indent=1)).encode(), Kind.RATE_LIMITED, "slow"
+    ),
+    "error in a JSON list": Fault(json.dumps([{"error": RATE}]).encode(), Kind.RATE_LIMITED, "slow"),
+    "HTML page": Fault(
+        b"<!DOCTYPE html><html><title>502\n Bad  Gateway</title>", Kind.MALFORMED, "HTML page: 502 Bad Gateway", True
+    ),
     "error event": Fault((HEAD + "event: error\n" + data({"error": RATE}) + DONE).encode(), Kind.RATE_LIMITED, "slow"),
     "error as plain data": Fault((HEAD + data({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
     "error beside choices": Fault(data({"choices": [], "error": RATE}).encode(), Kind.RATE_LIMITED, "slow"),
@@ -185,6 +252,12 @@ FAULTS: dict[str, Fault] = {
     "JSON cut short": Fault(plain().encode()[:-5], Kind.MALFORMED, "not JSON", True),
     "JSON nested too deep": Fault(b'{"a":' + b"[" * 200_000, Kind.MALFORMED, "not JSON", True),
     "event nested too deep": Fault(b"data: " + b"[" * 200_000 + b"\n\n", Kind.MALFORMED, "not JSON", True),
+    "later event nested too deep": Fault(
+        HEAD.encode() + b'data: {"x": ' + b"[" * 200_000 + b"\n\n", Kind.MALFORMED, "nested too deep", True
+    ),
+    "message nested too deep": Fault(
+        b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}", Kind.DISCONNECTED, "", True
+    ),
 }
 
 
@@ -192,7 +265,7 @@ FAULTS: dict[str, Fault] = {
 def test_fault(fault: Fault) -> None:
     """What is no whole answer is a fault of a kind, and says whether it may have been billed."""
     body = fault.body
-    for cuts in ([], list(range(len(body))) if len(body) < 2000 else [len(body) // 2]):
+    for cuts in ([], cut(body) if len(body) < 2000 else [len(body) // 2]):
         with pytest.raises(EndpointError) as caught:
             fed(body, cuts)
         assert caught.value.kind is fault.kind
@@ -227,11 +300,120 @@ def test_line_cap(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
         Decoder().feed((line if ended else line.rstrip("\n")).encode())
 
 
-def test_line_of_megabytes() -> None:
-    """A line of many megabytes under the cap is read whole."""
-    text = "x" * (5 << 20)
-    body = (event({"content": text}) + event({}, "stop")).encode()
-    assert fed(body, list(range(0, len(body), 1 << 16))).completion == text
+@pytest.mark.parametrize("whole", [event({"content": "x" * (5 << 20)}) + event({}, "stop"), plain(x="x" * (5 << 20))])
+def test_line_of_megabytes(whole: str) -> None:
+    """A line of many megabytes that comes in small reads is read whole, in a time that grows with its length alone."""
+    body = whole.encode()
+    started = time.process_time()
+    assert fed(body, list(range(0, len(body), 1400))).finish_reason == "stop"
+    assert time.process_time() - started < 2.0  # 0.03; a decoder that copies what it holds at every read takes a minute
+
+
+def test_blank_megabytes_before_an_answer() -> None:
+    """Blank lines that keep a connection alive before a plain answer are neither kept nor read again."""
+    decoder = Decoder()
+    for _ in range(20_000):
+        assert decoder.feed(b"\n") is False
+    assert decoder.feed(plain().encode()) is True
+    assert decoder.finish().completion == TEXT
+    assert decoder.raw_text() == plain()
+
+
+def test_blanks_within_a_plain_answer_are_no_content() -> None:
+    """A plain answer that drips blanks brings nothing: between_tokens is not re-armed by them."""
+    decoder = Decoder()
+    assert [decoder.feed(part) for part in (b"{", b" ", b"\n\n", b'"a": 1}')] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("spelling", ["end_turn", "eos", "STOP", "COMPLETE", "max_tokens", "tool_use", "RECITATION"])
+def test_finish_reason_is_kept_as_sent(spelling: str) -> None:
+    """An answer that ended under any name is whole, and the name is recorded as it was sent."""
+    assert fed((HEAD + event({}, spelling)).encode()).finish_reason == spelling
+
+
+ODD_TEXTS = ["a\ud800b", "\udc00", "x\x00y", "\ud83d\ude42 \ude42\ud83d", "\u2028\x85"]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_any_text_can_be_stored(text: str, streamed: bool) -> None:
+    """Lone surrogates become U+FFFD; whatever text an endpoint sends, Parquet takes it."""
+    message = {"content": text, "reasoning": text, "refusal": text, "tool_calls": [{"id": text}]}
+    choice = {"index": 0, "delta" if streamed else "message": message, "finish_reason": "stop"}
+    sent = {"id": text, "model": text, "choices": [choice]}
+    answer = fed((escaped(sent) if streamed else json.dumps(sent)).encode())
+    texts = [answer.completion, answer.reasoning, answer.refusal, answer.tool_calls, answer.model, answer.response_id]
+    assert pa.array(texts, pa.string()).to_pylist() == texts
+    assert answer.completion == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def test_nan_in_an_answer() -> None:
+    """NaN and infinities, which are no JSON, are read as null."""
+    body = b'{"choices": [{"logprob": NaN, "message": {"content": "x"}, "finish_reason": "stop"}], "created": Infinity}'
+    assert (fed(body).completion, fed(body).created) == ("x", None)
+    streamed = (
+        HEAD.encode() + b'data: {"p": NaN, "choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}\n\n'
+    )
+    assert fed(streamed).completion == "你好, x"
+
+
+def test_function_call_of_old() -> None:
+    """The older function_call is joined like a tool call's function."""
+    parts = [{"name": "f", "arguments": ""}, {"arguments": '{"x"'}, {"arguments": ": 1}"}]
+    text = "".join(event({"function_call": part}) for part in parts) + event({}, "function_call")
+    assert json.loads(fed(text.encode()).tool_calls or "") == {"name": "f", "arguments": '{"x": 1}'}
+
+
+def test_a_stream_without_a_choice_0() -> None:
+    """Where no choice has index 0 the lowest one is the answer's."""
+    text = event({"content": "B"}, index=2) + event({"content": "A"}, "stop", index=1) + event({}, "stop", index=2)
+    assert fed(text.encode()).completion == "A"
+
+
+class Sent(NamedTuple):
+    """One part of a stream: its lines, and the text and finish reason that it brings."""
+
+    lines: list[str]
+    text: str = ""
+    finish: str | None = None
+
+
+def sent_chunk(text: str, finish: str | None, ascii_only: bool, envelope: bool) -> Sent:
+    chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+    if envelope:
+        chunk |= {"id": "r", "created": 1, "usage": None}
+    return Sent(["data: " + json.dumps(chunk, ensure_ascii=ascii_only), ""], text, finish)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+PART = st.one_of(
+    st.builds(sent_chunk, TEXTS, st.sampled_from([None, "", "stop", "length"]), st.booleans(), st.booleans()),
+    st.sampled_from(
+        [
+            Sent([": ping", ""]),
+            Sent(["event: chunk", "id: 7"]),
+            Sent([""]),
+            Sent(["data:", ""]),
+            Sent(['data: {"choices": []}', ""]),
+            Sent(["data: {", 'data:"choices":', "data:  [] }", ""]),
+        ]
+    ),
+)
+
+
+@given(st.lists(PART, max_size=8), st.data())
+def test_any_stream_at_any_cut_is_what_its_parts_add_up_to(parts: list[Sent], draw: st.DataObject) -> None:
+    """Texts add up in order and the last finish reason counts, whatever lies between, ends the lines or cuts the bytes."""
+    end = draw.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    body = "".join(line + end for part in parts for line in part.lines).encode()
+    cuts = draw.draw(st.lists(st.integers(0, len(body)), max_size=12))
+    finish = next((part.finish for part in reversed(parts) if part.finish), None)
+    try:
+        answer = fed(body, cuts)
+    except EndpointError as error:
+        assert (finish, error.kind) == (None, Kind.DISCONNECTED)
+        return
+    assert (answer.completion, answer.finish_reason) == ("".join(part.text for part in parts), finish)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)

@@ -7,7 +7,9 @@ import anyio.lowlevel
 import pytest
 
 from batchrun.errors import FATAL_KINDS, EndpointError, Kind
-from batchrun.pace.guard import CONNECT_FAULTS_IN_A_ROW, Guard, Stopped
+from batchrun.pace import alarm
+from batchrun.pace.alarm import CONNECT_FAULTS_IN_A_ROW
+from batchrun.pace.guard import Guard, Stopped
 from batchrun.records import Answer, Request, Usage
 
 REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
@@ -33,6 +35,7 @@ class FakeClock:
         self.slept.append(seconds)
         await anyio.wait_all_tasks_blocked()
         self.meanwhile()
+        await anyio.wait_all_tasks_blocked()
         self.time += seconds
 
 
@@ -182,3 +185,253 @@ async def test_nothing_starts_while_the_probe_is_out(recovers: bool) -> None:
     assert len(paused) == 1
     assert ends == [ANSWER if recovers else Stopped] * 8
     assert endpoint.asked == (3 + 8 if recovers else 4)
+
+
+def numbered(number: int) -> Request:
+    return Request(number, str(number), "default", 0, b"{}", f"h{number}", "m")
+
+
+class Script:
+    """Answers each request by what `says` gives for its row: a fault, or None for an answer."""
+
+    def __init__(self, says: Callable[[int], EndpointError | None]) -> None:
+        self.says = says
+        self.asked: list[int] = []
+
+    async def complete(self, request: Request) -> Answer:
+        self.asked.append(request.row)
+        await anyio.lowlevel.checkpoint()
+        fault = self.says(request.row)
+        if fault is not None:
+            raise fault
+        return ANSWER
+
+
+async def ends(complete: Callable[[Request], object], rows: range) -> list[object]:
+    """What each row ended in, all of them asked together: its answer, the kind of its fault, or Stopped."""
+    ended: dict[int, object] = {}
+
+    async def one(row: int) -> None:
+        try:
+            ended[row] = await complete(numbered(row))  # type: ignore[misc]
+        except EndpointError as error:
+            ended[row] = error.kind
+        except Stopped:
+            ended[row] = Stopped
+
+    async with anyio.create_task_group() as group:
+        for row in rows:
+            group.start_soon(one, row)
+    return [ended[row] for row in rows]
+
+
+def refusal(param: str | None) -> EndpointError:
+    return EndpointError(Kind.BAD_REQUEST, "HTTP 400: no", status=400, param=param)
+
+
+@pytest.mark.anyio
+async def test_the_same_parameter_refused_on_the_first_rows_stops() -> None:
+    """A job whose every first row is refused for one parameter is stopped, with few rows spent and the mend named."""
+    clock, script = FakeClock(), Script(lambda _: refusal("temperature"))
+    guard, paused = guarded(clock)
+    ended = await ends(guard.wrap(script.complete), range(64))
+    assert ended.count(Kind.BAD_REQUEST) == alarm.REFUSED_ROWS - 1
+    assert ended.count(Stopped) == 64 - ended.count(Kind.BAD_REQUEST)
+    assert (len(script.asked), len(paused)) == (65, 1)  # those in flight, and one probe
+    assert "`temperature`" in guard.message()
+    assert "[params]" in guard.message()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("param", [None, "", "messages", "messages[3].content", "input", "None"])
+async def test_refusals_for_what_stands_in_a_row_do_not_stop(param: str | None) -> None:
+    """A fault of the rows' own content is each row's, however many there are."""
+    clock, script = FakeClock(), Script(lambda _: refusal(param))
+    guard, paused = guarded(clock)
+    assert await ends(guard.wrap(script.complete), range(30)) == [Kind.BAD_REQUEST] * 30
+    assert paused == []
+
+
+@pytest.mark.anyio
+async def test_refusals_after_an_answer_do_not_stop() -> None:
+    """Once a row was answered with the job's parameters, a refusal is a row's own (a row may override them)."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    script = Script(lambda row: refusal("temperature") if row else None)
+    complete = guard.wrap(script.complete)
+    assert await complete(numbered(0)) is ANSWER
+    assert await ends(complete, range(1, 30)) == [Kind.BAD_REQUEST] * 29
+    assert paused == []
+
+
+@pytest.mark.anyio
+async def test_one_row_asked_again_is_one_row() -> None:
+    """The same row refused again and again says nothing of the others."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    complete = guard.wrap(Script(lambda _: refusal("temperature")).complete)
+    for _ in range(20):
+        with pytest.raises(EndpointError):
+            await complete(numbered(1))
+    assert paused == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", sorted(FATAL_KINDS))
+async def test_one_row_alone_does_not_stop_a_job_that_is_answered(kind: Kind) -> None:
+    """A fault that lasts on one row, while another that waits is answered, fails that row and no other."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    script = Script(lambda row: EndpointError(kind, "no", status=404) if row == 2 else None)
+    complete = guard.wrap(script.complete)
+    assert await complete(numbered(0)) is ANSWER
+    ended: list[object] = []
+
+    async def later() -> None:
+        ended.extend(await ends(complete, range(10, 14)))
+
+    async with anyio.create_task_group() as group:
+        clock.meanwhile = lambda: group.start_soon(later)
+        with pytest.raises(EndpointError):
+            await complete(numbered(2))
+    assert ended == [ANSWER] * 4
+    assert script.asked.count(2) == 2
+    assert (guard.fault, len(paused)) == (None, 1)
+
+
+@pytest.mark.anyio
+async def test_a_second_row_with_such_a_fault_costs_no_pause() -> None:
+    """What was one row's own once is taken as such again, as long as others are answered in between."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    script = Script(lambda row: EndpointError(Kind.NOT_FOUND, "no", status=404) if row % 2 else None)
+    complete = guard.wrap(script.complete)
+    assert await complete(numbered(0)) is ANSWER
+    guard._alarm.acquit(EndpointError(Kind.NOT_FOUND, "no", status=404))
+    for row in range(2, 12):
+        if row % 2:
+            with pytest.raises(EndpointError):
+                await complete(numbered(row))
+        else:
+            assert await complete(numbered(row)) is ANSWER
+    assert (paused, clock.slept) == ([], [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answered_before", [True, False])
+async def test_a_key_revoked_in_the_middle_stops(answered_before: bool) -> None:
+    """When nobody is answered any more the run is stopped after at most two probes, whoever met the fault first."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    script = Script(lambda row: EndpointError(Kind.CREDENTIALS, "no", status=401) if row else None)
+    complete = guard.wrap(script.complete)
+    if answered_before:
+        assert await complete(numbered(0)) is ANSWER
+    assert await ends(complete, range(1, 33)) == [Stopped] * 32
+    assert len(script.asked) - answered_before <= 32 + 2
+    assert len(paused) == 1
+
+
+@pytest.mark.anyio
+async def test_connect_faults_that_last_stop_a_small_job() -> None:
+    """A job of one row doesn't need twenty faults: five that span ten seconds are enough."""
+    clock, endpoint = FakeClock(), Endpoint(*[Kind.CONNECT] * 100)
+    guard, paused = guarded(clock)
+    complete = guard.wrap(endpoint.complete)
+    await fail(complete, alarm.LASTING_CONNECT_FAULTS - 1)
+    assert paused == []
+    clock.time += alarm.LASTING_S
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+    assert endpoint.asked == alarm.LASTING_CONNECT_FAULTS + 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("comes_back_after", [1, 2, 4])
+async def test_an_endpoint_that_answered_before_is_given_time_to_come_back(comes_back_after: int) -> None:
+    """A server that restarts is probed with growing pauses before the run is stopped."""
+    plan: list[Kind | None] = [None, *[Kind.CONNECT] * (CONNECT_FAULTS_IN_A_ROW - 1 + comes_back_after)]
+    clock, endpoint = FakeClock(), Endpoint(*plan)
+    guard, paused = guarded(clock)
+    complete = guard.wrap(endpoint.complete)
+    assert await complete(REQUEST) is ANSWER
+    await fail(complete, CONNECT_FAULTS_IN_A_ROW - 1)
+    assert await complete(REQUEST) is ANSWER
+    assert clock.slept == [2.0, 4.0, 8.0, 16.0][:comes_back_after]
+    assert (guard.fault, len(paused)) == (None, 1)
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_does_not_come_back_stops() -> None:
+    """After the last of the growing pauses the run is stopped."""
+    clock, endpoint = FakeClock(), Endpoint(None, *[Kind.CONNECT] * 100)
+    guard, _ = guarded(clock)
+    complete = guard.wrap(endpoint.complete)
+    assert await complete(REQUEST) is ANSWER
+    await fail(complete, CONNECT_FAULTS_IN_A_ROW - 1)
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+    assert clock.slept == [2.0, 4.0, 8.0, 16.0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT, Kind.DISCONNECTED, Kind.MALFORMED])
+async def test_an_endpoint_that_never_answered_anybody_is_given_up(kind: Kind) -> None:
+    """A hundred faults over a minute from the start, with nobody answered, stop the run before it fails every row."""
+    clock, endpoint = FakeClock(), Endpoint(*[kind] * 1000)
+    guard, paused = guarded(clock)
+    complete = guard.wrap(endpoint.complete)
+    await fail(complete, alarm.NEVER_ANSWERED_FAULTS - 1)
+    assert paused == []
+    clock.time += alarm.NEVER_ANSWERED_S
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+    assert guard.fault is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.RATE_LIMITED, Kind.TIMEOUT])
+async def test_an_outage_of_an_hour_is_waited_for(kind: Kind) -> None:
+    """An endpoint that answered before may answer nobody for an hour; after two it is given up."""
+    clock, endpoint = FakeClock(), Endpoint(None, *[kind] * 1000)
+    guard, paused = guarded(clock)
+    complete = guard.wrap(endpoint.complete)
+    assert await complete(REQUEST) is ANSWER
+    for _ in range(60):
+        clock.time += 60.0
+        await fail(complete, 3)
+    assert paused == []
+    clock.time += 3600.0
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (EndpointError(Kind.CREDENTIALS, "m"), "the variable RELAY_KEY ([endpoint] api_key_env"),
+        (EndpointError(Kind.CREDIT, "m"), "top up the account"),
+        (EndpointError(Kind.NOT_FOUND, "m"), "[endpoint] base_url and model"),
+        (EndpointError(Kind.CONNECT, "m"), "check that the endpoint is up"),
+        (EndpointError(Kind.BAD_REQUEST, "m", param="top_k"), "`top_k`: change it under [params]"),
+        (EndpointError(Kind.SERVER, "m"), "answers nobody"),
+        (EndpointError(Kind.RATE_LIMITED, "m"), "requests_per_minute"),
+        (EndpointError(Kind.MALFORMED, "m"), "OpenAI-compatible"),
+    ],
+    ids=lambda value: value.kind if isinstance(value, EndpointError) else "",
+)
+def test_the_message_names_the_mend(fault: EndpointError, says: str) -> None:
+    """What stopped the run, what to change, and that nothing is lost, in one line."""
+    guard = Guard(FakeClock(), lambda _: None, key_env="RELAY_KEY")
+    guard.fault = fault
+    message = guard.message()
+    assert message.startswith(f"stopped ({fault.kind}): m; ")
+    assert says in message
+    assert message.endswith("the same command goes on from here")
+
+
+def test_without_a_name_the_key_is_the_default_one() -> None:
+    """A job that names no variable used OPENAI_API_KEY."""
+    guard = Guard(FakeClock(), lambda _: None)
+    guard.fault = EndpointError(Kind.CREDENTIALS, "m")
+    assert "OPENAI_API_KEY" in guard.message()

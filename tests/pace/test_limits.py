@@ -153,6 +153,79 @@ async def test_a_rate_limit_pauses_everybody() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("stated", [0.2, 1.0, 30.0])
+async def test_those_who_wait_do_not_return_in_step(stated: float) -> None:
+    """After a pause its waiters come back one by one: none too early, no crowd at one moment, none much later."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(64, None, clock)
+    limits.pause(stated)
+    await ask(limits, endpoint, 64)
+    spread = max(0.1 * stated, min(stated, 0.5))
+    assert stated <= min(endpoint.starts) <= max(endpoint.starts) <= stated + spread
+    assert max(endpoint.starts) - min(endpoint.starts) > spread / 2
+    assert len(set(endpoint.starts)) == 64
+
+
+@pytest.mark.anyio
+async def test_a_limit_without_a_stated_wait_pauses_too() -> None:
+    """An empty 429 pauses everybody for half a second, then for a second, until somebody is answered."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(1, None, clock)
+    complete = limits.wrap(endpoint.complete)
+    for wait in (0.5, 1.0, 1.0, 1.0, None, 0.5):
+        endpoint.faults = [] if wait is None else [EndpointError(Kind.RATE_LIMITED, "slow")]
+        before = clock.now()
+        if wait is None:
+            await complete(REQUEST)
+            continue
+        with pytest.raises(EndpointError):
+            await complete(REQUEST)
+        asked = clock.now()
+        assert asked >= before
+        assert limits._paused_until == pytest.approx(asked + wait)
+
+
+@pytest.mark.anyio
+async def test_limits_met_together_are_one() -> None:
+    """Rate limits of attempts that were in flight together don't add up."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock, takes_s=0.1)
+    limits = Limits(20, None, clock)
+    endpoint.faults = [EndpointError(Kind.RATE_LIMITED, "slow") for _ in range(20)]
+    complete = limits.wrap(endpoint.complete)
+
+    async def refused() -> None:
+        with pytest.raises(EndpointError):
+            await complete(REQUEST)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(refused)
+    assert limits._paused_until == pytest.approx(clock.now() + 0.5)
+
+
+@pytest.mark.anyio
+async def test_who_waits_is_not_in_flight() -> None:
+    """During a pause nothing is on the wire."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock)
+    limits = Limits(4, None, clock)
+    limits.pause(10.0)
+    seen: list[int] = []
+
+    async def look() -> None:
+        await clock.sleep(5.0)
+        seen.append(limits.in_flight)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, limits, endpoint, 6)
+        group.start_soon(look)
+    assert seen == [0]
+
+
+@pytest.mark.anyio
 async def test_a_later_pause_never_shortens_a_longer_one() -> None:
     """Of two stated waits the one that ends later holds."""
     clock = FakeClock()

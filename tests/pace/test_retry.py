@@ -1,12 +1,15 @@
 """Asking again: which faults, how often, and how long between (endpoint.md §4–§5)."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.job import Retry
+from batchrun.pace import retry
 from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Request, Usage
 
@@ -163,3 +166,178 @@ async def test_requests_do_not_share_their_counts() -> None:
         endpoint = Endpoint([fault(Kind.SERVER)])
         complete = retrying(endpoint.complete, Retry(max_attempts=2), clock, lambda _: None)
         assert await complete(REQUEST) is ANSWER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.RATE_LIMITED, Kind.TIMEOUT])
+async def test_the_endpoint_may_forbid_a_retry(kind: Kind) -> None:
+    """`x-should-retry: false` ends the request, whatever its fault."""
+    error = fault(kind)
+    error.should_retry = False
+    clock, endpoint = FakeClock(), Endpoint([error])
+    with pytest.raises(EndpointError):
+        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
+    assert (endpoint.asked, clock.slept) == (1, [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", sorted(ROW_KINDS))
+async def test_the_endpoint_may_ask_for_a_retry(kind: Kind) -> None:
+    """`x-should-retry: true` has any fault asked again, up to `max_attempts`."""
+    errors = [fault(kind) for _ in range(20)]
+    for error in errors:
+        error.should_retry = True
+    clock, endpoint = FakeClock(), Endpoint(errors[:2])
+    assert await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST) is ANSWER
+    endpoint = Endpoint(errors)
+    with pytest.raises(EndpointError):
+        await retrying(endpoint.complete, Retry(max_attempts=4), clock, lambda _: None)(REQUEST)
+    assert endpoint.asked == 4
+
+
+def numbered(number: int) -> Request:
+    return Request(number, str(number), "default", 0, b"{}", f"h{number}", "m")
+
+
+class ManyClock(FakeClock):
+    """Virtual time for many tasks: those who sleep wake in the order of their times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleepers: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        mine = self.time + seconds
+        self.sleepers.append(mine)
+        while True:
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            if mine == min(self.sleepers):
+                self.sleepers.remove(mine)
+                self.time = max(self.time, mine)
+                self.slept.append(seconds)
+                return
+
+
+class Timed:
+    """Answers by `says(row, seconds since the start)`, after a tenth of a second, ten at a time."""
+
+    def __init__(self, clock: ManyClock, says: Callable[[int, float], EndpointError | None]) -> None:
+        self.clock, self.says = clock, says
+        self.asked: list[int] = []
+        self.places = anyio.Semaphore(10)
+
+    async def complete(self, request: Request) -> Answer:
+        async with self.places:
+            began = self.clock.time
+            self.asked.append(request.row)
+            await self.clock.sleep(0.1)
+            error = self.says(request.row, self.clock.time - 100.0)
+        if error is not None:
+            error.began_at = began
+            raise error
+        return ANSWER
+
+
+async def run(endpoint: Timed, rows: int, window: int, settings: Retry) -> dict[int, object]:
+    """All rows through one wrapper, `window` of them in progress; what each ended in."""
+    complete = retrying(endpoint.complete, settings, endpoint.clock, lambda _: None)
+    left = list(reversed(range(rows)))
+    ended: dict[int, object] = {}
+
+    async def work() -> None:
+        while left:
+            row = left.pop()
+            try:
+                ended[row] = await complete(numbered(row))
+            except EndpointError as error:
+                ended[row] = error
+
+    async with anyio.create_task_group() as group:
+        for _ in range(window):
+            group.start_soon(work)
+    return ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.CONNECT, Kind.SERVER, Kind.RATE_LIMITED])
+async def test_an_outage_of_an_hour_ends_no_row(kind: Kind) -> None:
+    """While an endpoint that answered before answers nobody, its faults are held against no row."""
+    clock = ManyClock()
+    endpoint = Timed(clock, lambda _, at: fault(kind) if 0.35 < at < 3600 else None)
+    ended = await run(endpoint, 120, 26, Retry())
+    assert list(ended.values()) == [ANSWER] * 120
+    assert clock.time > 3600
+
+
+@pytest.mark.anyio
+async def test_a_row_that_fails_alone_ends_after_max_attempts() -> None:
+    """The same fault on one row, while others are answered, ends that row and no other."""
+    clock = ManyClock()
+    endpoint = Timed(clock, lambda row, _: fault(Kind.SERVER) if row in (3, 60) else None)
+    ended = await run(endpoint, 100, 26, Retry(max_attempts=4))
+    assert {row for row, end in ended.items() if end is not ANSWER} == {3, 60}
+    assert (endpoint.asked.count(3), endpoint.asked.count(60), len(endpoint.asked)) == (4, 4, 98 + 8)
+
+
+@pytest.mark.anyio
+async def test_the_last_rows_that_fail_are_no_outage() -> None:
+    """Rows that fail when nothing else is left end too: few that begin then, or many that began beside the others."""
+    for rows, bad in ((100, set(range(95, 100))), (26, set(range(0, 26, 2)))):
+        clock = ManyClock()
+        endpoint = Timed(clock, lambda row, _, bad=bad: fault(Kind.SERVER) if row in bad else None)  # type: ignore[misc]
+        ended = await run(endpoint, rows, 26, Retry(max_attempts=4))
+        assert {row for row, end in ended.items() if end is not ANSWER} == bad
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_never_answered_is_no_outage() -> None:
+    """Where nobody was ever answered `max_attempts` holds for every row: a wrong endpoint is not waited for."""
+    clock = ManyClock()
+    endpoint = Timed(clock, lambda _row, _at: fault(Kind.SERVER))
+    ended = await run(endpoint, 30, 10, Retry(max_attempts=3))
+    assert len(endpoint.asked) == 30 * 3
+    assert ANSWER not in ended.values()
+
+
+@pytest.mark.anyio
+async def test_timeouts_count_in_an_outage_too() -> None:
+    """A lost answer may have been billed: it counts against its row whatever happens to others."""
+    clock = ManyClock()
+    endpoint = Timed(clock, lambda _, at: fault(Kind.TIMEOUT) if at > 0.35 else None)
+    ended = await run(endpoint, 60, 20, Retry(max_attempts=3))
+    assert len(endpoint.asked) <= 60 * 3
+    assert ANSWER in ended.values()
+
+
+@pytest.mark.anyio
+async def test_a_request_that_alone_is_always_rate_limited_ends() -> None:
+    """With nothing beside it for ten minutes, a request that is still refused ends, and says why."""
+    clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED) for _ in range(10_000)])
+    with pytest.raises(EndpointError, match="nothing else was in flight: perhaps it is larger") as caught:
+        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
+    assert caught.value.kind is Kind.RATE_LIMITED
+    assert clock.time - 100.0 >= retry.ALONE_S
+    assert endpoint.asked < 100
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_passed_over_for_ever_ends() -> None:
+    """One request that is always refused, while those beside it are answered over and over, ends, and says why."""
+    clock = ManyClock()
+    endpoint = Timed(clock, lambda row, _: fault(Kind.RATE_LIMITED) if row == 5 else None)
+    ended = await run(endpoint, 20_000, 8, Retry(max_wait_s=2.0))
+    error = ended.pop(5)
+    assert isinstance(error, EndpointError)
+    assert "others were answered: perhaps it is larger" in error.message
+    assert set(ended.values()) == {ANSWER}
+
+
+@pytest.mark.anyio
+async def test_a_tight_limit_ends_no_row() -> None:
+    """Where one in forty attempts gets through, every row gets its answer in the end."""
+    clock = ManyClock()
+    draws = random.Random(7)
+    endpoint = Timed(clock, lambda _row, _at: fault(Kind.RATE_LIMITED, 1.0) if draws.random() > 1 / 40 else None)
+    ended = await run(endpoint, 60, 20, Retry())
+    assert list(ended.values()) == [ANSWER] * 60

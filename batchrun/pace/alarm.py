@@ -1,0 +1,118 @@
+"""Which fault, or which run of them, is everybody's: what makes the guard close its gate, and how it may be mended.
+
+Counts and judges; it never waits and never asks.
+"""
+
+from batchrun.clock import Clock
+from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
+from batchrun.records import Request
+
+CONNECT_FAULTS_IN_A_ROW = 20
+LASTING_CONNECT_FAULTS = 5
+LASTING_S = 10.0
+REFUSED_ROWS = 5
+"""So many rows refused for one same parameter, and none answered yet: it is the job's parameter, not the rows'."""
+NEVER_ANSWERED_FAULTS = 100
+NEVER_ANSWERED_S = 60.0
+SILENT_S = 7200.0
+"""An endpoint that has answered nobody for so long is given up, whatever it says."""
+_ROWS_OWN = ("messages", "input", "prompt", "content", "none", "null", "body")
+_MENDS = {
+    Kind.NOT_FOUND: "check [endpoint] base_url and model (--base-url, --model)",
+    Kind.CREDIT: "top up the account, or raise its limit",
+    Kind.CONNECT: "check that the endpoint is up and that [endpoint] base_url is right",
+    Kind.RATE_LIMITED: "wait until the limit is renewed, or lower [limits] requests_per_minute",
+    Kind.MALFORMED: "check that [endpoint] base_url is an OpenAI-compatible endpoint",
+}
+_GO_ON = "; the same command goes on from here"
+
+
+class Alarm:
+    """Told of every answer and every fault of a run. `answers` counts the first."""
+
+    def __init__(self, clock: Clock, key_env: str | None = None) -> None:
+        self.answers = 0
+        self._clock = clock
+        self._key_env = key_env or "OPENAI_API_KEY"
+        self._last_answer = clock.now()
+        self._connect_faults = self._faults = 0
+        self._connect_since = self._faults_since = 0.0
+        self._refused: dict[str, set[tuple[int, str, int]]] = {}
+        self._acquitted: dict[tuple[Kind, int | None], int] = {}
+
+    def answered(self) -> None:
+        self.answers += 1
+        self._last_answer = self._clock.now()
+        self.quiet()
+
+    def quiet(self) -> None:
+        """A sign of life: the endpoint said something, if only no to one row."""
+        self._connect_faults = 0
+
+    def acquit(self, error: EndpointError) -> None:
+        """A fault of this sort was one row's own; the next one is too, as long as others are answered."""
+        self._acquitted[error.kind, error.status] = self.answers
+
+    def rings(self, request: Request, error: EndpointError) -> bool:
+        """Count a fault; True where the gate must close."""
+        if error.kind is Kind.CONNECT:
+            return self._connect(self._clock.now())
+        self.quiet()
+        if error.kind in FATAL_KINDS:
+            return not self._is_acquitted(error)
+        if error.kind is Kind.BAD_REQUEST:
+            return self._is_refused(request, error)
+        return error.kind is not Kind.CONTENT_FILTER and self._lasts(error)
+
+    def is_common(self, first: EndpointError, again: EndpointError) -> bool:
+        """Whether a probe's fault proves the one that closed the gate."""
+        if again.kind in FATAL_KINDS or again.kind is Kind.CONNECT:
+            return True
+        if first.kind is Kind.BAD_REQUEST:
+            return again.kind is first.kind and again.param == first.param
+        return first.kind not in FATAL_KINDS and first.kind is not Kind.CONNECT and again.kind not in ROW_KINDS
+
+    def mend(self, error: EndpointError) -> str:
+        """What a person can do about it."""
+        if error.kind is Kind.CREDENTIALS:
+            what = f"check the key in the variable {self._key_env} ([endpoint] api_key_env names another)"
+        elif error.kind is Kind.BAD_REQUEST:
+            what = f"every row so far was refused for `{error.param}`: change it under [params], or take it out"
+        else:
+            what = _MENDS.get(error.kind, "the endpoint answers nobody: try again when it is well")
+        return what + _GO_ON
+
+    def _connect(self, now: float) -> bool:
+        if not self._connect_faults:
+            self._connect_since = now
+        self._connect_faults += 1
+        lasting = self._connect_faults >= LASTING_CONNECT_FAULTS and now - self._connect_since >= LASTING_S
+        return lasting or self._connect_faults >= CONNECT_FAULTS_IN_A_ROW
+
+    def _is_acquitted(self, error: EndpointError) -> bool:
+        answers = self._acquitted.get((error.kind, error.status))
+        if answers is None or answers == self.answers:
+            return False
+        self._acquitted[error.kind, error.status] = self.answers
+        return True
+
+    def _is_refused(self, request: Request, error: EndpointError) -> bool:
+        param = error.param
+        if self.answers or not param or param.lower().startswith(_ROWS_OWN):
+            return False
+        rows = self._refused.setdefault(param, set())
+        rows.add(request.key)
+        return len(rows) >= REFUSED_ROWS
+
+    def _lasts(self, error: EndpointError) -> bool:
+        """Faults that pass, but have gone on for too long with nobody answered."""
+        now = self._clock.now()
+        if now - self._last_answer >= SILENT_S:
+            return True
+        if self.answers or error.kind is Kind.RATE_LIMITED:
+            return False
+        if not self._faults:
+            self._faults_since = now
+        self._faults += 1
+        enough_s = 0.0 if error.kind is Kind.MALFORMED else NEVER_ANSWERED_S
+        return self._faults >= NEVER_ANSWERED_FAULTS and now - self._faults_since >= enough_s
