@@ -1,11 +1,12 @@
 """The servers as fixtures, each started once, and `batchrun` as a process against one of them."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,53 +113,71 @@ def nginx(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 class Job:
-    """A job in a folder of its own against one server: `run` and `check` it, and read what it left."""
+    """A job in a folder of its own against one server: start `run` or `check` of it, finish, and read what it left.
+
+    Its tag stands in the query of its base_url, so that it can run beside others; aimock counts by it too.
+    """
 
     def __init__(self, folder: Path, server: Server, **settings: Any) -> None:
         self.folder = folder
         self.server = server
+        self.tag = f"{folder.parent.name}-{folder.name}".replace("_", "-")
+        self.url = f"{server.url}?testId={self.tag}"
         self.key = settings.pop("key", KEY)
+        self.stream = settings.pop("stream", False)
         self.flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         self.texts: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def asked(self) -> int:
+        """How many requests of this job the server received."""
+        return sum(self.tag in line for line in self.server.asked())
 
     def rows(self, texts: Sequence[str]) -> "Job":
         """The input: one prompt for each text."""
         self.texts = list(texts)
-        lines = [json.dumps({"number": n, "prompt": text}) + "\n" for n, text in enumerate(texts)]
+        lines = [json.dumps({"number": n, "prompt": f"{text} ({self.tag})"}) + "\n" for n, text in enumerate(texts)]
         (self.folder / "rows.jsonl").write_text("".join(lines))
         return self
 
-    def sums(self, count: int, *, mishaps: dict[str, Sequence[int]] | None = None) -> "Job":
+    def sums(self, count: int, mishaps: Mapping[str, Sequence[int]] | None = None) -> "Job":
         """The input: one sum for each row, and the named mishap in those that shall meet it."""
         met = {row: f" [{name}]" for name, rows in (mishaps or {}).items() for row in rows}
         return self.rows([f"What is {n} + 1?{met.get(n, '')}" for n in range(count)])
 
-    def run(self, *flags: str, code: int | None = 0) -> int:
-        """Run to the end; the number of requests that the server received for it."""
-        before = self.server.received()
-        self._call("run", "-o", "out", *flags)
-        if code is not None:
-            assert self.process.returncode == code, self.said
-        return self.server.received() - before
-
-    def check(self, *flags: str, code: int | None = 0) -> str:
-        """Send the first request once; all that was printed."""
-        self._call("check", *flags)
-        if code is not None:
-            assert self.process.returncode == code, self.said
-        return self.said
-
-    def _call(self, command: str, *flags: str) -> None:
-        names = ("--base-url", self.server.url, "--model", self.server.model, "--api-key-env", "THE_KEY")
-        line = [sys.executable, "-m", "batchrun", command, "rows.jsonl", *names, *self.flags, *flags]
+    def start(
+        self, command: str = "run", *flags: str, job_file: str = "", env: Mapping[str, str] | None = None
+    ) -> "Job":
+        """Start the command on the rows, or on a job file; what it prints goes to files, so that nobody waits for it."""
+        if job_file:
+            (self.folder / "job.toml").write_text(job_file)
+        source = "job.toml" if job_file else "rows.jsonl"
+        names = ("--base-url", self.url, "--model", self.server.model, "--api-key-env", "THE_KEY")
+        stream = "--stream" if self.stream else "--no-stream"
+        output = ("-o", "out") if command == "run" else ()
+        line = [sys.executable, "-m", "batchrun", command, source, *names, stream, *output, *self.flags, *flags]
         kept = {name: value for name, value in os.environ.items() if not name.lower().endswith(("_proxy", "_api_key"))}
-        environ = {**kept, "PYTHONPATH": str(ROOT), "THE_KEY": self.key}
-        self.process = subprocess.run(
-            line, env=environ, cwd=self.folder, timeout=60, capture_output=True, text=True, check=False
-        )
-        self.said = self.process.stdout + self.process.stderr
-        assert "Traceback" not in self.said
-        assert self.key not in self.said
+        environ = {**kept, "PYTHONPATH": str(ROOT), "THE_KEY": self.key, **(env or {})}
+        with (self.folder / "stdout").open("wb") as stdout, (self.folder / "stderr").open("wb") as stderr:
+            self.process = subprocess.Popen(line, env=environ, cwd=self.folder, stdout=stdout, stderr=stderr)
+        return self
+
+    def finish(self, code: int = 0) -> "Job":
+        """Wait for its end with that exit code. Whatever happened: no traceback, and no key in what was printed."""
+        assert self.process is not None
+        self.process.wait(timeout=30)
+        self.stdout, self.stderr = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
+        said = self.stdout + self.stderr
+        assert "Traceback" not in said, said
+        assert self.key not in said
+        assert self.process.returncode == code, said
+        return self
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def results(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = pq.read_table(self.folder / "out/results.parquet").to_pylist()
@@ -169,17 +188,16 @@ class Job:
         found: dict[str, Any] = pq.read_table(self.folder / "out/cost_summary.parquet").to_pylist()[-1]
         return found
 
-    def assert_sums(self) -> list[dict[str, Any]]:
+    def assert_sums(self, results: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
         """Every row once, in input order, ok, with the answer to its own question; the results."""
-        results = self.results()
+        results = self.results() if results is None else results
         found = [(one["number"], one["status"], one["completion"], one["error_message"]) for one in results]
         assert found == [(n, "ok", str(n + 1), None) for n in range(len(self.texts))]
         return results
 
     def assert_stopped(self, kind: str, *words: str) -> None:
-        """A guard stopped it: one short message with the kind, what was said, and the mend; nothing is published."""
-        assert self.process.returncode == 3, self.said
-        last = self.process.stderr.splitlines()[-1]
+        """A guard stopped it: the last line has the kind, what was said, and the mend; nothing is published."""
+        last = self.stderr.splitlines()[-1]
         assert f"stopped ({kind})" in last
         for word in words:
             assert word in last
@@ -187,12 +205,21 @@ class Job:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Callable[..., Job]:
-    """`job(server, stream=…)` makes a job in the test's folder."""
+def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """`job(server, **settings)` makes a job in a folder of its own; settings are flags, `key` and `stream`."""
+    with contextlib.ExitStack() as stack:
+        yield jobs_in(tmp_path, stack)
 
-    def make(server: Server, *, stream: bool = False, **settings: Any) -> Job:
-        made = Job(tmp_path, server, **settings)
-        made.flags.append("--stream" if stream else "--no-stream")
+
+def jobs_in(folder: Path, stack: contextlib.ExitStack) -> Callable[..., Job]:
+    """A maker of jobs, none of which outlives the stack."""
+    numbers = itertools.count()
+
+    def make(server: Server, **settings: Any) -> Job:
+        own = folder / str(next(numbers))
+        own.mkdir()
+        made = Job(own, server, **settings)
+        stack.callback(made.end)
         return made
 
     return make

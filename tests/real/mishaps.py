@@ -46,7 +46,7 @@ class Mishaps:
         what = asked[1].decode() if asked is not None and happens else ""
         flow.metadata["mishap"] = what
         with self._ledger.open("a") as ledger:
-            ledger.write(json.dumps({"mishap": what, "body": digest.hex()[:16]}) + "\n")
+            ledger.write(json.dumps({"mishap": what, "path": flow.request.path}) + "\n")
         if what in ("reset", "drop"):
             self._hang_up(flow, reset=what == "reset")
 

@@ -32,10 +32,13 @@ START_S = 60
 
 
 class Server(NamedTuple):
-    """A running server. `received()` counts the chat completions that it was asked for, whatever it answered."""
+    """A running server. `asked()` gives a line for each chat completion that it was asked for, whatever it answered.
+
+    In a line stands the query string of the request's URL, by which the requests of one job are told from another's.
+    """
 
     url: str
-    received: Callable[[], int]
+    asked: Callable[[], list[str]]
     model: str = MODEL
 
 
@@ -93,6 +96,10 @@ def _answers(url: str) -> bool:
     return True
 
 
+def _lines(path: Path, having: str = "") -> list[str]:
+    return [line for line in path.read_text(errors="replace").splitlines() if having in line]
+
+
 @contextlib.contextmanager
 def litellm(folder: Path, upstream: str, upstream_key: str) -> Iterator[Callable[[], Server]]:
     """LiteLLM's proxy before another endpoint. It takes a while to start: what is given waits for it."""
@@ -113,7 +120,7 @@ def litellm(folder: Path, upstream: str, upstream_key: str) -> Iterator[Callable
 
         def server() -> Server:
             log = wait()
-            return Server(f"{root}/v1", lambda: log.read_text().count('"POST /v1/chat/completions'), "relay")
+            return Server(f"{root}/v1", lambda: _lines(log, "POST /v1/chat/completions"), "relay")
 
         yield server
 
@@ -131,14 +138,12 @@ def aimock(folder: Path, fixtures: list[dict[str, Any]]) -> Iterator[Server]:
     root = f"http://127.0.0.1:{port}"
     with program(["node", str(script), "--config", "aimock.json"], folder, ready=f"{root}/health") as wait:
         wait()
-        yield Server(f"{root}/v1", lambda: len(journal(root)))
+        yield Server(f"{root}/v1", lambda: _journal(root))
 
 
-def journal(root: str) -> list[dict[str, Any]]:
-    """What aimock was asked, and what it answered: the completions alone."""
+def _journal(root: str) -> list[str]:
     response = httpx.get(f"{root}/__aimock/journal", headers={"x-api-key": KEY}, trust_env=False)
-    entries: list[dict[str, Any]] = response.json()
-    return [one for one in entries if one["path"] == "/v1/chat/completions"]
+    return [json.dumps(entry) for entry in response.json() if entry["method"] == "POST"]
 
 
 @contextlib.contextmanager
@@ -152,7 +157,7 @@ def mitmproxy(folder: Path, upstream: str) -> Iterator[Server]:
     root = f"http://127.0.0.1:{port}"
     with program([*command, *mode], folder, ready=f"{root}/health", env={"LEDGER": str(ledger)}) as wait:
         wait()
-        yield Server(f"{root}/v1", lambda: len(ledger.read_text().splitlines()))
+        yield Server(f"{root}/v1", lambda: _lines(ledger))
 
 
 @contextlib.contextmanager
@@ -172,7 +177,6 @@ def nginx(folder: Path, upstream: str) -> Iterator[Callable[[str], Server]]:
         wait()
 
         def server(location: str) -> Server:
-            asked = f" /{location}/"
-            return Server(f"{root}/{location}/v1", lambda: (folder / "access.log").read_text().count(asked))
+            return Server(f"{root}/{location}/v1", lambda: _lines(folder / "access.log", f"POST /{location}/"))
 
         yield server
