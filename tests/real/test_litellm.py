@@ -15,16 +15,15 @@ def test_what_passes(litellm: Server, job: Callable[..., Job]) -> None:
     """A key's limit, a model one of whose deployments is down, and one that is rate limited: all rows end ok, each is
     asked as often as it was tried, and none may have been billed twice.
     """
-    limited = job(litellm, key=LIMITED_KEY, concurrency=8).sums(ROWS).start()
+    limited = job(litellm, key=LIMITED_KEY, concurrency=8).sums(12).start()
     others = [job(litellm._replace(model=model), concurrency=4, max_attempts=20) for model in ("half", "third")]
     for one in others:
         one.sums(ROWS).start()
     limited.finish().assert_sums()
     for one in (limited, *(one.finish() for one in others)):
         results = one.results()
-        assert {row["status"] for row in results} == {"ok"}
-        assert len(results) == ROWS
-        assert one.asked == sum(row["attempts"] for row in results) > ROWS
+        assert [row["status"] for row in results] == ["ok"] * len(one.texts)
+        assert one.asked == sum(row["attempts"] for row in results) > len(one.texts)
         assert {row["unconfirmed_attempts"] for row in results} == {0}
     assert {row["completion"] for one in others for row in one.results()} == {"fine, thank you"}
 

@@ -105,11 +105,19 @@ def test_a_redirect_and_a_page_stop_or_fail_a_run(nginx: Callable[[str], Server]
 
 
 def test_check_of_a_gateway_without_an_endpoint(nginx: Callable[[str], Server], job: Callable[..., Job]) -> None:
-    """`check` says what the page says, and of silence that there was none; and of a dead host, that nobody listens."""
-    nobody = Server("http://127.0.0.1:9/v1", list)
-    dead, silent, none = (job(one).sums(1).start("check") for one in (nginx("dead"), nginx("silent"), nobody))
+    """`check` says what the page says, and of silence that the answer was lost."""
+    dead, silent = (job(nginx(name)).sums(1).start("check") for name in ("dead", "silent"))
     assert "server: HTTP 502: 502 Bad Gateway" in dead.finish(3).stderr
     assert "disconnected" in silent.finish(3).stderr
-    assert "connect" in none.finish(3).stderr
-    assert "127.0.0.1:9" in none.stderr
-    assert "base_url" in none.stderr
+
+
+def test_a_dead_host(job: Callable[..., Job]) -> None:
+    """Nobody listens: `run` stops, `check` says so, both in a line with the address and the mend."""
+    nobody = Server("http://127.0.0.1:9/v1", list)
+    run = job(nobody, concurrency=20).sums(30).start()
+    check = job(nobody).sums(1).start("check").finish(3)
+    assert check.stderr.startswith("batchrun: connect: ")
+    assert "127.0.0.1:9" in check.stderr
+    run.finish(3)
+    run.assert_stopped("connect", "127.0.0.1:9", "base_url")
+    assert "base_url" in check.stderr
