@@ -28,7 +28,7 @@ SPENT_KEY = "sk-spent-0123456789abcdef"
 UNKNOWN_KEY = "sk-unknown-0123456789abcdef"
 MODEL = "m"
 CONTEXT = 1000
-START_S = 60
+START_S = 120  # the first start after the installation compiles
 
 
 class Server(NamedTuple):
