@@ -9,6 +9,7 @@ import datetime
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ _STATE = ".state"
 _PARTS = "results"
 _SUPERSEDED = f"{_STATE}/superseded"
 _LOCK_PATIENCE_S = 0.05
+_NAMING_PATIENCE_S = 2.0
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -122,17 +124,22 @@ class RunDir:
             durable.sweep(folder)
 
     def _take(self, handle: int) -> None:
-        """Lock it. Another's look at it (`status`) or its death takes a moment to pass, so one try is not enough."""
-        until = time.monotonic() + _LOCK_PATIENCE_S
+        """Lock it. Another's look at it (`status`) takes a moment to pass, so one try is not enough; nor is one look at
+        who holds it, where that one has only just begun and the name there is still a dead one's.
+        """
+        patience = time.monotonic() + _LOCK_PATIENCE_S
+        naming = time.monotonic() + _NAMING_PATIENCE_S
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > until:
-                    holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"
+                holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+                now = time.monotonic()
+                if now > patience and (_may_live(holder) or now > naming):
                     raise JobError(
-                        f"{self.url}: a run is under way there ({holder}); wait for it, or choose another -o"
+                        f"{self.url}: a run is under way there ({holder or 'another process'}); wait for it, or choose "
+                        "another -o"
                     ) from None
                 time.sleep(0.005)
             except OSError as error:
@@ -308,6 +315,22 @@ def _same_file(handle: int, path: Path) -> bool:
         return os.fstat(handle).st_ino == path.stat().st_ino
     except FileNotFoundError:
         return False
+
+
+def _may_live(holder: str) -> bool:
+    """Whether the process that a lock names may be alive: one of this machine's is asked for."""
+    found = re.match(r"host (\S+), pid (\d+),", holder)
+    if found is None:
+        return False
+    if found[1] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def _own_state(url: str) -> Path:

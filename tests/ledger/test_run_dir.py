@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +97,19 @@ def test_half_written_files_of_a_dead_writer_are_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("half")
     with run.held():
         assert contents(tmp_path) == before
+
+
+def test_a_dead_holders_name_is_not_the_holders(tmp_path: Path, monkeypatch: Any) -> None:
+    """A loser that looks before the new holder has written its name waits for it, and does not name the dead one."""
+    first = RunDir(str(tmp_path))
+    with first.held():
+        lock = tmp_path / ".state" / "lock"
+        name = lock.read_text()
+        with subprocess.Popen(["true"]) as dead:
+            dead.wait()
+        lock.write_text(name.replace(f"pid {os.getpid()}", f"pid {dead.pid}"))
+        real = time.sleep
+        monkeypatch.setattr(module, "_LOCK_PATIENCE_S", -1.0)
+        monkeypatch.setattr(module.time, "sleep", lambda seconds: (lock.write_text(name), real(seconds)))
+        with pytest.raises(JobError, match=rf"pid {os.getpid()},"):
+            RunDir(str(tmp_path)).acquire()
