@@ -13,6 +13,7 @@ from books import audit
 
 ROWS = 6
 SHARD = 8
+TRIES = 8
 Damage = Callable[[bytes], bytes]
 
 
@@ -22,9 +23,6 @@ def flip(place: int, bit: int, data: bytes) -> bytes:
 
 def cut(place: int, data: bytes) -> bytes:
     return data[:place]
-
-
-TRIES = 8
 
 
 class Wreck:
