@@ -110,12 +110,13 @@ def plan(source: str | Job, *, environ: Mapping[str, str] | None = None, **flags
 def check(
     source: str | Job,
     *,
+    on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
     **flags: Any,
 ) -> Trial:
     """Send the first request once and tell what came back. Writes nothing. Raises JobError."""
-    assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ)
+    assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ, on_note)
 
     async def call() -> Trial:
         return await trial(assembly, transport)

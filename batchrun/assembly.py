@@ -19,7 +19,7 @@ import msgspec
 import batchrun
 from batchrun.chat.address import completions_url
 from batchrun.chat.client import Client
-from batchrun.chat.transport import Transport, open_transport
+from batchrun.chat.transport import Transport, open_transport, proxy_for
 from batchrun.clock import SystemClock
 from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
@@ -187,11 +187,13 @@ class Assembly:
 
 
 @asynccontextmanager
-async def opened(given: Transport | None, url: str) -> AsyncIterator[Transport]:
-    """The given transport, which stays its owner's, or one of our own for the length of the run."""
+async def opened(given: Transport | None, url: str, note: Callable[[str], None]) -> AsyncIterator[Transport]:
+    """The given transport, which stays its owner's, or one of our own for the length of the run. `note` hears of a proxy."""
     if given is not None:
         yield given
         return
+    if (proxy := proxy_for(url)) is not None:
+        note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
     transport = open_transport(url)
     try:
         yield transport

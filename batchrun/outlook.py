@@ -8,6 +8,7 @@ from batchrun.chat.transport import Transport
 from batchrun.errors import EndpointError, JobError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
+from batchrun.pace.alarm import mend_of
 from batchrun.prepare import known_shards, present_shards
 from batchrun.records import Answer, Request
 
@@ -32,13 +33,14 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One request and what came back: an answer, or the fault's kind and message."""
+    """One request and what came back: an answer, or the fault's kind and message, and the mend where there is one."""
 
     url: str
     request: Request
     answer: Answer | None
     error_kind: str | None = None
     error_message: str | None = None
+    mend: str | None = None
 
 
 def outlook(assembly: Assembly) -> Outlook:
@@ -81,11 +83,12 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
     """Send the first request once."""
     request = await anyio.to_thread.run_sync(_first_request, assembly)
     with assembly.live_url() as url:
-        async with opened(transport, url) as wire:
+        async with opened(transport, url, assembly.note) as wire:
             try:
                 answer = await assembly.client(url, wire, raw=True).complete(request)
             except EndpointError as error:
-                return Trial(url, request, None, error.kind, error.message)
+                mend = mend_of(error.kind, assembly.job.endpoint.api_key_env)
+                return Trial(url, request, None, error.kind, error.message, mend)
     return Trial(url, request, answer)
 
 

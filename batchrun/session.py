@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from batchrun.assembly import Assembly, opened
-from batchrun.chat.transport import Transport, proxy_for
+from batchrun.chat.transport import Transport
 from batchrun.clock import SystemClock
 from batchrun.engines import local
 from batchrun.errors import JobError, LedgerError
@@ -138,9 +138,7 @@ class Session:
         ledger = self._assembly.ledger(inventory)
         try:
             with self._assembly.live_url() as url:
-                if transport is None and (proxy := proxy_for(url)) is not None:
-                    self._note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
-                async with opened(transport, url) as wire:
+                async with opened(transport, url, self._note) as wire:
                     ended = await self._pass(url, wire, ledger, inventory, counter)
             await anyio.to_thread.run_sync(ledger.close)
         except JobError as error:  # the input is not what it was: the rows that were asked have their answers

@@ -41,7 +41,7 @@ CODES: dict[str, Kind] = _kinds(
             token_concurrency_limit_reached token_concurrency_unavailable
         """,
         Kind.SERVER: """
-            overloaded_error do_request_failed provider_unavailable no_db_connection engine_dead
+            overloaded_error do_request_failed provider_unavailable engine_dead
             read_response_body_failed bad_response_body empty_response aws_invoke_error query_data_error
             update_data_error get_user_quota_failed
         """,
@@ -70,6 +70,7 @@ VAGUE: dict[str, Kind] = _kinds(
         """,
         Kind.NOT_FOUND: "not_found_error not_found notfounderror",
         Kind.SERVER: """
+            no_db_connection
             server_error server api_error internal_server_error internal_error internalservererror internal unavailable
             service_unavailable service_unavailable_error serviceunavailableerror unavailable_error
             timeout_error timeout deadline_exceeded upstream_error bad_response get_channel_failed
@@ -114,6 +115,8 @@ PHRASES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             Kind.CREDENTIALS,
             r"(incorrect|invalid|missing|not valid|wrong).{0,20}api.?key|api.?key.{0,12}(not valid|is invalid|expired)",
         ),
+        # LiteLLM without a database says this of any key but its master key
+        (Kind.CREDENTIALS, r"no connected db"),
         (Kind.CREDENTIALS, r"token (has )?expired|organization has been disabled|no cookie auth credentials"),
         (
             Kind.CREDENTIALS,

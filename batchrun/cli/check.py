@@ -55,13 +55,13 @@ def command(
     from batchrun.cli.table import say
     from batchrun.progress import printable
 
-    trial = api.check(source, **chosen)
+    trial = api.check(source, on_note=say, **chosen)
     body = msgspec.json.format(sent_body(trial.request), indent=2).decode()
     print(f"POST {beside(trial.url, trial.request.path)}   (row {trial.request.row}, id {printable(trial.request.id)})")
     print(printable(body))
     answer = trial.answer
     if answer is None:
-        say(f"{trial.error_kind}: {trial.error_message}")
+        say(f"{trial.error_kind}: {trial.error_message}" + (f"; {trial.mend}" if trial.mend else ""))
         raise typer.Exit(3)
     first = "" if answer.first_token_s is None else f", first token after {answer.first_token_s:.3f} s"
     print(f"\n→ answered in {answer.latency_s or 0:.3f} s{first}")

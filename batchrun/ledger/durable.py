@@ -71,7 +71,7 @@ def create(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a writer that died left half-written in a folder."""
     with contextlib.suppress(OSError):
-        for path in folder.glob(".*.tmp"):
+        for path in (*folder.glob(".*.tmp"), *folder.glob("*.retried")):
             path.unlink()
 
 

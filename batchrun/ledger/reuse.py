@@ -29,7 +29,7 @@ CREATE TABLE answer (
   identity BLOB PRIMARY KEY, hash TEXT NOT NULL, failed INTEGER NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL
 );
 CREATE INDEX by_hash ON answer (hash, failed, number);
-CREATE TABLE attempts (hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL);
+CREATE TABLE attempts (identity BLOB UNIQUE, hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL);
 CREATE INDEX attempts_by_hash ON attempts (hash);
 """
 _decode = msgspec.json.Decoder(Result).decode
@@ -63,7 +63,7 @@ class Pool:
     ) -> None:
         self._path = path
         self._check = check
-        self._carried: list[tuple[str, int, int]] = []
+        self._carried: list[tuple[bytes, str, int, int]] = []
         self._forget()
         with self._faults(), disk_faults(path):
             create(path)
@@ -73,7 +73,9 @@ class Pool:
             self._db.executemany(
                 "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)", self._answers(offers, retry_failed)
             )
-            self._db.executemany("INSERT INTO attempts VALUES (?, ?, ?)", [*self._carried, *self._unfinished(offers)])
+            self._db.executemany(
+                "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?)", [*self._carried, *self._unfinished(offers)]
+            )
             # an answer that was drawn already must not be drawn again
             drawn = (result for file in standing for result in self._results(file))
             self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
@@ -98,14 +100,14 @@ class Pool:
             self._check()
             yield result
 
-    def _unfinished(self, offers: Iterable[Offer]) -> Iterator[tuple[str, int, int]]:
+    def _unfinished(self, offers: Iterable[Offer]) -> Iterator[tuple[None, str, int, int]]:
         """The attempts of requests that had no result yet when their journal was set aside."""
         for file, fresh in offers:
             if fresh and isinstance(file, Path):
                 found = replay(file)
                 for key, tally in found.tallies.items():
                     if key not in found.results:
-                        yield tally.hash, tally.failed, tally.sent - tally.failed
+                        yield None, tally.hash, tally.failed, tally.sent - tally.failed
 
     def draw(self, request: Request) -> Result | None:
         """An earlier result of just this request, in its new place, `ok` ones first; None where there is none left."""
@@ -154,8 +156,10 @@ def results_of(run_dir: RunDir) -> list[Stored | Path]:
     return [*run_dir.all_results(), *older]
 
 
-def _attempts(result: Result) -> tuple[str, int, int]:
-    return result.request_hash, result.attempts - result.unconfirmed_attempts, result.unconfirmed_attempts
+def _attempts(result: Result) -> tuple[bytes, str, int, int]:
+    """A failure's attempts. Its identity goes with them: a change that was cut short leaves it in two files."""
+    billed = result.attempts - result.unconfirmed_attempts
+    return _identity(result), result.request_hash, billed, result.unconfirmed_attempts
 
 
 def _identity(result: Result) -> bytes:

@@ -27,13 +27,21 @@ _MENDS = {
 _GO_ON = "; the same command goes on from here"
 
 
+def mend_of(kind: Kind, key_env: str | None) -> str | None:
+    """What a person can do about a fault that every row would meet; None where the fault alone doesn't tell."""
+    if kind is Kind.CREDENTIALS:
+        named = key_env or "OPENAI_API_KEY"
+        return f"check the key in the variable {named} ([endpoint] api_key_env names another)"
+    return _MENDS.get(kind)
+
+
 class Alarm:
     """Told of every answer and every fault of a run. `answers` counts the first."""
 
     def __init__(self, clock: Clock, key_env: str | None = None) -> None:
         self.answers = 0
         self._clock = clock
-        self._key_env = key_env or "OPENAI_API_KEY"
+        self._key_env = key_env
         self._last_answer = clock.now()
         self._connect_faults = self._faults = 0
         self._connect_since = self._faults_since = 0.0
@@ -73,13 +81,10 @@ class Alarm:
         return first.kind not in FATAL_KINDS and first.kind is not Kind.CONNECT and again.kind not in ROW_KINDS
 
     def mend(self, error: EndpointError) -> str:
-        """What a person can do about it."""
-        if error.kind is Kind.CREDENTIALS:
-            what = f"check the key in the variable {self._key_env} ([endpoint] api_key_env names another)"
-        elif error.kind is Kind.BAD_REQUEST:
+        """What a person can do about it, and that nothing is lost meanwhile."""
+        what = mend_of(error.kind, self._key_env) or "the endpoint answers nobody: try again when it is well"
+        if error.kind is Kind.BAD_REQUEST:
             what = f"every row so far was refused for `{error.param}`: change it under [params], or take it out"
-        else:
-            what = _MENDS.get(error.kind, "the endpoint answers nobody: try again when it is well")
         return what + _GO_ON
 
     def _connect(self, now: float) -> bool:

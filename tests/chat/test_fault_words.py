@@ -229,6 +229,7 @@ ROWS: list[Row] = [
         error("server busy, please try again.  maximum pending requests exceeded", "api_error"),
         Kind.RATE_LIMITED,
     ),
+    Row(LITELLM, 400, error("No connected db.", "no_db_connection", "400"), Kind.CREDENTIALS),
     *(
         Row(LITELLM, status, error("…", kind, str(status)), expected)
         for status, kind, expected in (
