@@ -125,7 +125,7 @@ def test_answers_of_another_run_are_taken_over(start: Callable[..., Any], tmp_pa
 def test_status_while_it_runs(start: Callable[..., Any]) -> None:
     """From another terminal: pace, time left, failures by kind and money, without hindering the run."""
     job = start(slots=4, first_token_s=0.03, faults=(Fault(status=400, match="What is 3 +"),))
-    job.rows(range(400))
+    job.rows(range(1500))
     with job.running("--concurrency", "4", received=60):
         shown = job.status()
         text = job.batchrun("status", job.out).stdout

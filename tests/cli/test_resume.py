@@ -102,14 +102,14 @@ def test_fresh_starts_over_and_deletes_nothing(start: Callable[..., Any]) -> Non
 def test_one_writer(start: Callable[..., Any]) -> None:
     """While a run lives a second one is refused with exit 2 and the first one's pid; status reads on, unhindered."""
     job = start(slots=4, first_token_s=0.1)
-    job.rows(range(200))
+    job.rows(range(900))
     with job.running("--concurrency", "4", received=12) as process:
         job.run("--concurrency", "4", code=2)
         assert f"pid {process.pid}" in job.process.stderr
         assert "Traceback" not in job.process.stderr
         shown = job.status()
-        assert (shown["state"], shown["requests"]) == ("running", 200)
-        assert 0 < shown["done"] < 200
+        assert (shown["state"], shown["requests"]) == ("running", 900)
+        assert 0 < shown["done"] < 900
     assert job.status()["state"] == "interrupted"
 
 
