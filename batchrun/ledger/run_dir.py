@@ -6,11 +6,8 @@ state (journals, lock, index) is always local: in `.state` of a local run, in a 
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import os
-import re
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,15 +17,13 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.ledger import durable
+from batchrun.ledger import durable, lock
 from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir
 from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, one_line, shown_url, write_whole
 
 _STATE = ".state"
 _PARTS = "results"
 _SUPERSEDED = f"{_STATE}/superseded"
-_LOCK_PATIENCE_S = 0.05
-_NAMING_PATIENCE_S = 2.0
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -111,58 +106,17 @@ class RunDir:
                 f"{self.url}: the output cannot be written there: {reason}; give another place with -o"
             ) from None
         try:
-            self._take(handle)
+            lock.take(handle, self.state / "lock", self.url)
         except BaseException:
             os.close(handle)
             raise
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        with disk_faults(self.state / "lock"):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)
         self._lock = handle
         for folder in (self.state, self.state.parent, self.state.parent / _PARTS)[: 3 if self.is_local else 1]:
             durable.sweep(folder)
 
-    def _take(self, handle: int) -> None:
-        """Lock it. Another's look at it (`status`) takes a moment to pass, so one try is not enough; nor is one look at
-        who holds it, where that one has only just begun and the name there is still a dead one's.
-        """
-        patience = time.monotonic() + _LOCK_PATIENCE_S
-        naming = time.monotonic() + _NAMING_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
-                now = time.monotonic()
-                if now > patience and (_may_live(holder) or now > naming):
-                    raise JobError(
-                        f"{self.url}: a run is under way there ({holder or 'another process'}); wait for it, or choose "
-                        "another -o"
-                    ) from None
-                time.sleep(0.005)
-            except OSError as error:
-                raise JobError(
-                    f"{self.state}: its filesystem has no locks ({error.strerror}), so two runs there could not be told "
-                    "apart; give another place with -o"
-                ) from None
-        if not _same_file(handle, self.state / "lock"):
-            raise JobError(f"{self.url}: another run has just begun or ended there; run the same command again")
-
     def locked_by_another(self) -> bool:
-        """Whether a run is under way, asked without taking the lock for longer than the question."""
-        try:
-            handle = os.open(self.state / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        """Whether a run is under way there."""
+        return lock.is_held(self.state / "lock")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -308,29 +262,6 @@ def _numbers(names: Iterable[str], prefix: str, suffix: str) -> set[int]:
 def _age(name: str) -> tuple[str, int]:
     stem, _, number = name.partition("-")
     return stem, int(number) if number.isdigit() else 0
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _may_live(holder: str) -> bool:
-    """Whether the process that a lock names may be alive: one of this machine's is asked for."""
-    found = re.match(r"host (\S+), pid (\d+),", holder)
-    if found is None:
-        return False
-    if found[1] != socket.gethostname():
-        return True
-    try:
-        os.kill(int(found[2]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True
 
 
 def _own_state(url: str) -> Path:

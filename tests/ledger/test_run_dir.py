@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.ledger import run_dir as module
+from batchrun.ledger import lock as module
 from batchrun.ledger.run_dir import Manifest, RunDir
 
 
@@ -103,13 +103,13 @@ def test_a_dead_holders_name_is_not_the_holders(tmp_path: Path, monkeypatch: Any
     """A loser that looks before the new holder has written its name waits for it, and does not name the dead one."""
     first = RunDir(str(tmp_path))
     with first.held():
-        lock = tmp_path / ".state" / "lock"
-        name = lock.read_text()
+        file = tmp_path / ".state" / "lock"
+        name = file.read_text()
         with subprocess.Popen(["true"]) as dead:
             dead.wait()
-        lock.write_text(name.replace(f"pid {os.getpid()}", f"pid {dead.pid}"))
+        file.write_text(name.replace(f"pid {os.getpid()}", f"pid {dead.pid}"))
         real = time.sleep
         monkeypatch.setattr(module, "_LOCK_PATIENCE_S", -1.0)
-        monkeypatch.setattr(module.time, "sleep", lambda seconds: (lock.write_text(name), real(seconds)))
+        monkeypatch.setattr(module.time, "sleep", lambda seconds: (file.write_text(name), real(seconds)))
         with pytest.raises(JobError, match=rf"pid {os.getpid()},"):
             RunDir(str(tmp_path)).acquire()
