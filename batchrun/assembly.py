@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 import batchrun
+from batchrun import results
 from batchrun.chat.address import completions_url
 from batchrun.chat.client import Client
 from batchrun.chat.transport import Transport, open_transport, proxy_for
@@ -28,12 +29,11 @@ from batchrun.judge.prices import Prices, usd
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import is_url, shown_url
-from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard
+from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
 from batchrun.rows import columns
 from batchrun.rows.batch_line import RowError
 from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.source import Inventory, Source
-from batchrun.runner import unusable_results
 
 EMBEDDED = "embedded:"
 SHARD_REQUESTS = 2000
@@ -61,7 +61,7 @@ class Assembly:
         assert job.output.path is not None
         self.run_dir = RunDir(job.output.path, job.output.state)
 
-    def client(self, url: str, wire: Transport, *, raw: bool) -> Client:
+    def client(self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[list[StatedLimit]], None]) -> Client:
         job = self.job
         return Client(
             url,
@@ -71,6 +71,7 @@ class Assembly:
             key=self._key,
             headers=job.endpoint.headers,
             raw=raw,
+            on_limits=on_limits,
         )
 
     def ledger(self, inventory: Inventory) -> Ledger:
@@ -93,14 +94,14 @@ class Assembly:
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
         """A shard's requests, and the failed results of rows that none can be built from."""
         requests: list[Request] = []
-        unusable: list[Result] = []
+        failed: list[Result] = []
         variants = [one.name for one in self.builder.variants]
         for row in shard.rows:
             try:
                 requests += self.builder.build(row)
             except RowError as error:
-                unusable += unusable_results(row, str(error), variants, self.builder.samples)
-        return requests, unusable
+                failed += results.unusable(row, str(error), variants, self.builder.samples)
+        return requests, failed
 
     def scan(self, see: Callable[[list[Request]], None]) -> Inventory:
         """Read the whole input once. `see` gets the requests of every row, none of one that can't be asked; it raises

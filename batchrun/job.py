@@ -168,6 +168,7 @@ def refuse(job: Job, where: str = "job") -> None:
         ("samples", job.samples, 1),
         ("limits.concurrency", 1 if limits.concurrency == "auto" else limits.concurrency, 1),
         ("limits.requests_per_minute", limits.requests_per_minute, 1e-9),
+        ("limits.tokens_per_minute", limits.tokens_per_minute, 1e-9),
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
         ("input.limit", job.input.limit, 0),
@@ -181,6 +182,13 @@ def refuse(job: Job, where: str = "job") -> None:
     for key, value, least in ranges:
         if value is not None and not value >= least:
             raise JobError(f"{where}: {key} = {value}: must be {'above 0' if 0 < least < 1 else f'at least {least}'}")
+    for key in ("max_completion_tokens", "max_tokens"):
+        most = job.params.get(key)
+        if isinstance(most, int) and limits.tokens_per_minute is not None and most > limits.tokens_per_minute:
+            raise JobError(
+                f"{where}: params.{key} = {most} is more than limits.tokens_per_minute = {limits.tokens_per_minute:g}: no "
+                "request would ever fit; lower the one or raise the other"
+            )
     for model, price in job.prices.items():
         if min(price.input, price.output, price.cached_input or 0.0) < 0:
             raise JobError(f'{where}: prices."{model}": a price is below 0')
@@ -188,7 +196,6 @@ def refuse(job: Job, where: str = "job") -> None:
         "parse": job.parse is not None,
         "score": bool(job.score),
         'endpoint.mode = "batch"': job.endpoint.mode == "batch",
-        "limits.tokens_per_minute (--tpm)": limits.tokens_per_minute is not None,
         "limits.budget_usd (--budget)": limits.budget_usd is not None,
         'limits.concurrency = "auto"': limits.concurrency == "auto",
     }

@@ -10,7 +10,7 @@ from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
 from batchrun.pace.alarm import mend_of
 from batchrun.prepare import known_shards, present_shards
-from batchrun.records import Answer, Request
+from batchrun.records import Answer, Request, StatedLimit
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -33,7 +33,10 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One request and what came back: an answer, or the fault's kind and message, and the mend where there is one."""
+    """One request and what came back: an answer, or the fault's kind and message, and the mend where there is one.
+
+    `limits` are what the endpoint stated of its own.
+    """
 
     url: str
     request: Request
@@ -41,6 +44,7 @@ class Trial(msgspec.Struct, frozen=True):
     error_kind: str | None = None
     error_message: str | None = None
     mend: str | None = None
+    limits: list[StatedLimit] = []
 
 
 def outlook(assembly: Assembly) -> Outlook:
@@ -60,7 +64,11 @@ def outlook(assembly: Assembly) -> Outlook:
         sealed = assembly.run_dir.sealed()
         complete = manifest is not None and manifest.state == "complete"
         done = sum(one.rows for one in inventory.shards if complete or one.number in sealed) * per_row
-    rpm = assembly.job.limits.requests_per_minute
+    left = requests - done
+    limits = assembly.job.limits
+    by_requests_s = left * 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+    tokens = estimate.prompt_tokens * left / max(1, requests)
+    by_tokens_s = tokens * 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
     return Outlook(
         path=assembly.run_dir.url,
         endpoint=assembly.url,
@@ -75,7 +83,7 @@ def outlook(assembly: Assembly) -> Outlook:
         prompt_usd=None if estimate.prompt_cost is None else usd(estimate.prompt_cost),
         most_usd=None if estimate.most_cost is None else usd(estimate.most_cost),
         price_source=estimate.price_source,
-        at_least_s=(requests - done) * 60 / rpm if rpm else None,
+        at_least_s=max(by_requests_s, by_tokens_s) or None,
     )
 
 
@@ -84,12 +92,13 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
     request = await anyio.to_thread.run_sync(_first_request, assembly)
     with assembly.live_url() as url:
         async with opened(transport, url, assembly.note) as wire:
+            limits: list[StatedLimit] = []
             try:
-                answer = await assembly.client(url, wire, raw=True).complete(request)
+                answer = await assembly.client(url, wire, raw=True, on_limits=limits.extend).complete(request)
             except EndpointError as error:
                 mend = mend_of(error.kind, assembly.job.endpoint.api_key_env)
-                return Trial(url, request, None, error.kind, error.message, mend)
-    return Trial(url, request, answer)
+                return Trial(url, request, None, error.kind, error.message, mend, limits)
+    return Trial(url, request, answer, limits=limits)
 
 
 def _first_request(assembly: Assembly) -> Request:

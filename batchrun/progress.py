@@ -74,6 +74,9 @@ class Progress:
     def pause(self, error: EndpointError) -> None:
         self.say(f"paused, probing the endpoint: {error.message}")
 
+    def learnt(self, limits: dict[str, float]) -> None:
+        self.say(f"the endpoint allows {stated(limits)}: that is kept")
+
     def draining(self, in_flight: int, grace_s: float) -> None:
         self.say(
             f"stopping: waiting up to {grace_s:g} s for {in_flight} requests in flight (Ctrl-C again to end at once)"
@@ -127,6 +130,12 @@ def printable(text: str) -> str:
     return "".join(
         char if char == "\n" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
     )
+
+
+def stated(limits: dict[str, float]) -> str:
+    """Limits as people read them: `500 requests and 200,000 tokens a minute`."""
+    parts = [f"{limit:,.10g} {unit.replace('_', ' ')}" for unit, limit in limits.items()]
+    return " and ".join(parts) + " a minute"
 
 
 def _short(count: int) -> str:

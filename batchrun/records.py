@@ -90,6 +90,20 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     embeddings: list[bytes] | None = None
 
 
+class StatedLimit(msgspec.Struct, frozen=True, gc=False):
+    """One limit as an endpoint's headers state it. `unit` is requests, tokens, input_tokens or output_tokens.
+
+    `remaining` units are left, `reset_s` seconds pass until all of it is there again; `window_s` is what the limit is
+    counted over, where its name says so. None is what was not said.
+    """
+
+    unit: str
+    limit: float
+    remaining: float | None = None
+    reset_s: float | None = None
+    window_s: float | None = None
+
+
 class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a request ended in: the journal's record, and all that results.parquet says of it before it is judged.
 

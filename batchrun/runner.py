@@ -13,11 +13,12 @@ import anyio
 import anyio.to_thread
 
 from batchrun.clock import Clock
-from batchrun.errors import BatchrunError, EndpointError, Kind
+from batchrun.errors import BatchrunError, EndpointError
 from batchrun.ledger.journal import Key, Tally
 from batchrun.ledger.ledger import Ledger, OpenShard
 from batchrun.pace.guard import Guard, Stopped
-from batchrun.records import Answer, Complete, Request, Result, Row, Shard, ShardInfo
+from batchrun.records import Answer, Complete, Request, Result, Shard, ShardInfo
+from batchrun.results import answered, failed
 
 _SYNC_EVERY_S = 0.2
 _OPEN_SHARDS = 16
@@ -36,6 +37,9 @@ class Observer(Protocol):
     def pause(self, error: EndpointError) -> None:
         """The endpoint refuses everybody; a probe follows."""
 
+    def learnt(self, limits: dict[str, float]) -> None:
+        """The endpoint states limits, in units a minute, that are kept from now on."""
+
     def draining(self, in_flight: int, grace_s: float) -> None:
         """The run was told to stop."""
 
@@ -51,6 +55,8 @@ class Silent:
     def retry(self, error: EndpointError) -> None: ...
 
     def pause(self, error: EndpointError) -> None: ...
+
+    def learnt(self, limits: dict[str, float]) -> None: ...
 
     def draining(self, in_flight: int, grace_s: float) -> None: ...
 
@@ -186,9 +192,10 @@ class Runner:
             try:
                 answer = await self._complete(request)
             except EndpointError as error:
-                result = self._failed(request, error, opened.tallies[key])
+                tally = opened.tallies.get(key) or Tally()
+                result = failed(request, error, tally, self._endpoint, self._started.get(key))
             else:
-                result = self._answered(request, answer, opened.tallies[key])
+                result = answered(request, answer, opened.tallies[key], self._endpoint, self._started.get(key))
         finally:
             del self._shards[key]
             self._started.pop(key, None)
@@ -263,79 +270,6 @@ class Runner:
             yield
         except BatchrunError as error:
             self._fail(error)
-
-    def _answered(self, request: Request, answer: Answer, tally: Tally) -> Result:
-        usage = answer.usage
-        return Result(
-            row=request.row,
-            id=request.id,
-            variant=request.variant,
-            sample=request.sample,
-            request_hash=request.hash,
-            status="ok",
-            completion=answer.completion,
-            finish_reason=answer.finish_reason,
-            refusal=answer.refusal,
-            reasoning=answer.reasoning,
-            tool_calls=answer.tool_calls,
-            model=answer.model,
-            endpoint=self._endpoint,
-            response_id=answer.response_id,
-            system_fingerprint=answer.system_fingerprint,
-            created=answer.created,
-            prompt_tokens=usage.prompt,
-            cached_tokens=usage.cached,
-            completion_tokens=usage.completion,
-            reasoning_tokens=usage.reasoning,
-            total_tokens=usage.total,
-            usage_source=usage.source,
-            latency_s=answer.latency_s,
-            first_token_s=answer.first_token_s,
-            response=answer.raw,
-            embeddings=answer.embeddings,
-            attempts=tally.sent,
-            unconfirmed_attempts=tally.unconfirmed,
-            started_at=self._started.get(request.key),
-            asked_model=request.model,
-        )
-
-    def _failed(self, request: Request, error: EndpointError, tally: Tally) -> Result:
-        return Result(
-            row=request.row,
-            id=request.id,
-            variant=request.variant,
-            sample=request.sample,
-            request_hash=request.hash,
-            status="failed",
-            model=request.model,
-            endpoint=self._endpoint,
-            error_kind=error.kind,
-            error_status=error.status,
-            error_message=error.message,
-            response=error.body,
-            attempts=tally.sent,
-            unconfirmed_attempts=tally.unconfirmed,
-            started_at=self._started.get(request.key),
-            asked_model=request.model,
-        )
-
-
-def unusable_results(row: Row, message: str, variants: Iterable[str], samples: int) -> list[Result]:
-    """The failed results of a row that no request can be built from."""
-    return [
-        Result(
-            row=row.index,
-            id=row.id,
-            variant=variant,
-            sample=sample,
-            request_hash="",
-            status="failed",
-            error_kind=Kind.BAD_ROW,
-            error_message=f"{row.where}: {message}",
-        )
-        for variant in variants
-        for sample in range(samples)
-    ]
 
 
 async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:

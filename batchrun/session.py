@@ -20,7 +20,7 @@ from batchrun.clock import SystemClock
 from batchrun.engines import local
 from batchrun.errors import JobError, LedgerError
 from batchrun.interrupts import Interrupts
-from batchrun.judge.estimate import Ceiling
+from batchrun.judge.estimate import Ceiling, most_completion_tokens
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
 from batchrun.ledger.ledger import Ledger
@@ -159,7 +159,14 @@ class Session:
         job = self._assembly.job
         assert isinstance(job.limits.concurrency, int)
         ledger.hold_back(job.limits.concurrency)
-        limits = Limits(job.limits.concurrency, job.limits.requests_per_minute, clock)
+        limits = Limits(
+            job.limits.concurrency,
+            job.limits.requests_per_minute,
+            clock,
+            tokens_per_minute=job.limits.tokens_per_minute,
+            bound=most_completion_tokens,
+            on_learnt=watcher.learnt,
+        )
         guard = Guard(clock, watcher.pause, key_env=job.endpoint.api_key_env)
 
         def stack(announced: Complete) -> Complete:
@@ -168,7 +175,7 @@ class Session:
         runner = Runner(
             read=self._assembly.source.read,
             build=self._assembly.requests_of,
-            client=self._assembly.client(url, wire, raw=job.output.raw).complete,
+            client=self._assembly.client(url, wire, raw=job.output.raw, on_limits=limits.learn).complete,
             stack=stack,
             guard=guard,
             in_flight=lambda: limits.in_flight,
@@ -262,6 +269,7 @@ class _Counting:
         self.skip = inner.skip
         self.retry = inner.retry
         self.pause = inner.pause
+        self.learnt = inner.learnt
         self.draining = inner.draining
 
     def result(self, result: Result, *, stored: bool) -> None:

@@ -74,7 +74,6 @@ LATER: dict[str, dict[str, Any]] = {
     "parse": {"parse": {"labels": ["a"]}},
     "score": {"score": [{"name": "a", "kind": "exact"}]},
     "mode": {"endpoint": {"mode": "batch"}},
-    "tokens_per_minute": {"limits": {"tokens_per_minute": 9}},
     "budget_usd": {"limits": {"budget_usd": 1.0}},
     'concurrency = "auto"': {"limits": {"concurrency": "auto"}},
     "pool": {"endpoint": [{"model": "a"}, {"model": "b"}]},
@@ -94,6 +93,15 @@ RANGES = {
     "samples = 0": ({"samples": 0}, "samples = 0: must be at least 1"),
     "concurrency = 0": ({"limits": {"concurrency": 0}}, "limits.concurrency = 0: must be at least 1"),
     "rpm = 0": ({"limits": {"requests_per_minute": 0}}, "limits.requests_per_minute = 0"),
+    "tpm = 0": ({"limits": {"tokens_per_minute": 0}}, "limits.tokens_per_minute = 0.0: must be above 0"),
+    "no room for an answer": (
+        {"limits": {"tokens_per_minute": 1000}, "params": {"max_tokens": 1001}},
+        "params.max_tokens = 1001 is more than limits.tokens_per_minute = 1000: no request would ever fit",
+    ),
+    "no room for thoughts": (
+        {"limits": {"tokens_per_minute": 1000}, "params": {"max_completion_tokens": 5000}},
+        "params.max_completion_tokens = 5000 is more than",
+    ),
     "rpm < 0": ({"limits": {"requests_per_minute": -1.5}}, "must be above 0"),
     "no attempts": ({"retry": {"max_attempts": 0}}, "retry.max_attempts = 0: must be at least 1"),
     "wait < 0": ({"retry": {"max_wait_s": -1}}, "retry.max_wait_s = -1"),

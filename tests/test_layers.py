@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("engines",),
     ("runner", "progress"),
+    ("results",),
     ("rows", "chat", "pace", "judge", "ledger", "report"),
     ("errors", "records", "job", "clock", "interrupts"),
 )

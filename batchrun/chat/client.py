@@ -5,7 +5,7 @@ attempt, so that its connection is closed. Nothing that leaves here holds a key.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
 import httpx
@@ -14,6 +14,7 @@ import msgspec
 from batchrun.chat.address import beside
 from batchrun.chat.answer import parse_json
 from batchrun.chat.faults import classify, read_error
+from batchrun.chat.quota import stated_limits
 from batchrun.chat.redact import Redactor, secrets_of
 from batchrun.chat.shapes import decoder_for
 from batchrun.chat.stream import Decoder
@@ -23,7 +24,7 @@ from batchrun.chat.waits import stated_wait_s
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
-from batchrun.records import CHAT, PATHS, Answer, Request, Usage
+from batchrun.records import CHAT, PATHS, Answer, Request, StatedLimit, Usage
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 _ERROR_CAP = 1 << 20
@@ -40,7 +41,7 @@ class Client:
     """A `Complete` for one endpoint. `url` is that of its chat completions; the other paths stand beside it.
 
     `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
-    `raw` keeps the body of plain answers.
+    `raw` keeps the body of plain answers. `on_limits` hears what every answer's headers state of the endpoint's limits.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Client:
         key: str | None = None,
         headers: dict[str, str] | None = None,
         raw: bool = False,
+        on_limits: Callable[[list[StatedLimit]], None] | None = None,
     ) -> None:
         self._url = httpx.URL(url)
         self._urls = {path: httpx.URL(beside(url, path)) for path in PATHS}
@@ -61,6 +63,7 @@ class Client:
         self._clock = clock
         self._redacted = Redactor(secrets_of(key, headers or {}, url))
         self._raw = raw
+        self._on_limits = on_limits
         wanted = {
             "Host": self._url.netloc.decode("ascii"),
             "Accept": "application/json, text/event-stream",
@@ -105,6 +108,10 @@ class Client:
             except TRANSPORT_ERRORS as error:
                 raise translated(error) from error
             try:
+                if self._on_limits is not None and any(
+                    b"ratelimit" in name.lower() for name, _ in response.headers.raw
+                ):
+                    self._on_limits(stated_limits(response.headers, self._clock.epoch()))
                 if not 200 <= response.status_code < 300:
                     raise await self._fault(response)
                 async with contextlib.aclosing(_blocks(response)) as blocks:

@@ -3,6 +3,7 @@
 import typer
 
 from batchrun.cli import flags
+from batchrun.records import StatedLimit
 
 EXAMPLES = "batchrun check jobs/relay.toml · batchrun check reviews.jsonl --base-url … --model …"
 
@@ -69,6 +70,7 @@ def command(
     for name, value in (
         ("model", answer.model),
         ("finish_reason", answer.finish_reason),
+        ("limits", _limits(trial.limits)),
         ("usage", f"{usage.prompt} prompt + {usage.completion} completion = {usage.total} tokens ({usage.source})"),
         ("reasoning", answer.reasoning),
         ("refusal", answer.refusal),
@@ -78,6 +80,16 @@ def command(
     ):
         if value is not None:
             print(f"{name:<14} {printable(value)}")
+
+
+def _limits(limits: list[StatedLimit]) -> str | None:
+    """What the endpoint states of its limits; they have no window but the one their name may give."""
+    parts = [
+        f"{one.limit:,.10g} {one.unit.replace('_', ' ')}"
+        + ("" if one.remaining is None else f" ({one.remaining:,.10g} left)")
+        for one in limits
+    ]
+    return ", ".join(parts) + ", as the endpoint states" if parts else None
 
 
 def _size(vectors: list[bytes] | None) -> str | None:

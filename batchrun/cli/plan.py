@@ -61,7 +61,7 @@ def command(
         ("cost", _cost(outlook.prompt_usd, outlook.most_usd, outlook.price_source)),
         (
             "time",
-            f"at least {outlook.at_least_s:.0f} s at the stated rate"
+            f"at least {outlook.at_least_s:.0f} s at the stated limits"
             if outlook.at_least_s
             else "as fast as it answers",
         ),

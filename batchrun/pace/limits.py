@@ -5,15 +5,17 @@ for as long as the endpoint states, and never shortens a longer pause; those who
 """
 
 import random
+from collections.abc import Callable
 
 import anyio
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import Answer, Complete, Request
+from batchrun.pace.meter import Meters, Taken
+from batchrun.pace.tokens import TokenEstimate
+from batchrun.records import Answer, Complete, Request, StatedLimit
 
-_CATCH_UP_S = 0.1
-_SLACK = 1.002
+_LOOK_AGAIN_S = 0.25
 _SPREAD = 0.1
 _LEAST_SPREAD_S = 0.5
 _FIRST_PAUSE_S = 0.5
@@ -21,17 +23,28 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class Limits:
-    """`concurrency` attempts in flight at most, `requests_per_minute` attempts started, evenly spaced.
+    """`concurrency` attempts in flight at most, `requests_per_minute` attempts started and `tokens_per_minute` taken.
 
-    Even spacing suits endpoints that count by the second. Starts that come late are made up for within 0.1 s, and the
-    spacing is 0.2 % wider than the rate asks for: so any window of a minute stays within the rate.
+    Starts are evenly spaced, which suits endpoints that count by the second, and a little wider than the rate asks for
+    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `on_learnt` hears of limits that the endpoint
+    states and that are kept from then on, in units a minute.
     """
 
-    def __init__(self, concurrency: int, requests_per_minute: float | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        requests_per_minute: float | None,
+        clock: Clock,
+        *,
+        tokens_per_minute: float | None = None,
+        bound: Callable[[Request], int | None] = lambda _request: None,
+        on_learnt: Callable[[dict[str, float]], None] = lambda _limits: None,
+    ) -> None:
         self._places = anyio.Semaphore(concurrency, fast_acquire=True)
-        self._spacing_s = 60.0 * _SLACK / requests_per_minute if requests_per_minute else 0.0
+        self._meters = Meters(requests_per_minute, tokens_per_minute, TokenEstimate(bound), clock)
+        self._on_learnt = on_learnt
         self._clock = clock
-        self._next = clock.now()
+        self._turn = anyio.Lock()
         self._paused_until = self._spread_s = 0.0
         self._strikes = 0
         self._struck_at = 0.0
@@ -41,21 +54,11 @@ class Limits:
         async def complete(request: Request) -> Answer:
             await self._places.acquire()
             try:
-                if self._spacing_s or self._paused_until:
-                    await self._turn()
-                started = self._clock.now()
-                self.in_flight += 1
-                try:
-                    answer = await inner(request)
-                finally:
-                    self.in_flight -= 1
-                if self._strikes and started >= self._struck_at:
-                    self._strikes = 0
-                return answer
-            except EndpointError as error:
-                if error.kind is Kind.RATE_LIMITED:
-                    self._strike(started, error.retry_after_s)
-                raise
+                if self._meters.active or self._paused_until:
+                    taken = await self._start(request)
+                    if taken is not None:
+                        return await self._settled(inner, request, taken)
+                return await self._counted(inner, request)
             finally:
                 self._places.release()
 
@@ -68,6 +71,40 @@ class Limits:
             self._paused_until = until
             self._spread_s = max(_SPREAD * seconds, min(seconds, _LEAST_SPREAD_S))
 
+    def learn(self, limits: list[StatedLimit]) -> None:
+        """Keep the limits that the endpoint states of itself; they never raise what the user allows."""
+        if news := self._meters.learn(limits):
+            self._on_learnt(news)
+
+    async def _counted(self, inner: Complete, request: Request) -> Answer:
+        started = self._clock.now()
+        self.in_flight += 1
+        try:
+            answer = await inner(request)
+        except EndpointError as error:
+            if error.kind is Kind.RATE_LIMITED:
+                self._strike(started, error.retry_after_s)
+            raise
+        finally:
+            self.in_flight -= 1
+        if self._strikes and started >= self._struck_at:
+            self._strikes = 0
+        return answer
+
+    async def _settled(self, inner: Complete, request: Request, taken: Taken) -> Answer:
+        """What was reckoned is set right by what was used. An answer that was lost may have used it all."""
+        used, lost = None, False
+        try:
+            answer = await self._counted(inner, request)
+            used = answer.usage
+            return answer
+        except EndpointError as error:
+            lost = error.unconfirmed
+            raise
+        finally:
+            if not lost:
+                self._meters.settle(request, taken, used)
+
     def _strike(self, started: float, stated_s: float | None) -> None:
         """One rate limit. Where it states no wait the pause is short: each row backs off for itself besides.
 
@@ -79,18 +116,19 @@ class Limits:
         guessed_s = min(_FIRST_PAUSE_S * 2.0 ** min(self._strikes - 1, 10), _LONGEST_PAUSE_S)
         self.pause(guessed_s if stated_s is None else stated_s)
 
-    async def _turn(self) -> None:
+    async def _start(self, request: Request) -> Taken | None:
+        """Wait until the request may go; returns what it took, None where tokens don't count."""
         while True:
-            now = self._clock.now()
-            if self._paused_until > now:
-                await self._clock.sleep(self._paused_until - now + self._spread_s * random.random())  # noqa: S311
+            wait_s = self._paused_until - self._clock.now()
+            if wait_s > 0:
+                await self._clock.sleep(wait_s + self._spread_s * random.random())  # noqa: S311
                 continue
-            if not self._spacing_s:
-                return
-            start = max(self._next, now - _CATCH_UP_S)
-            self._next = start + self._spacing_s
-            if start > now:
-                await self._clock.sleep(start - now)
-                if self._paused_until > self._clock.now():
-                    continue
-            return
+            if not self._meters.active:
+                return None
+            async with self._turn:
+                # the first in the line looks again and again: what is settled meanwhile may bring it forward
+                while self._paused_until <= self._clock.now():
+                    wait_s, taken = self._meters.start(request)
+                    if wait_s <= 0:
+                        return taken
+                    await self._clock.sleep(min(wait_s, _LOOK_AGAIN_S))

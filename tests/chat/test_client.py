@@ -1,5 +1,6 @@
 """One attempt over the wire, with a transport made by hand (endpoint.md §1, §5–§6)."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 
@@ -12,7 +13,7 @@ from batchrun.chat.client import Client
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
-from batchrun.records import Request
+from batchrun.records import Request, StatedLimit
 
 URL = "https://host.example/v1/chat/completions"
 KEY = "sk-very-secret"
@@ -244,6 +245,20 @@ async def test_stated_wait_is_carried() -> None:
     with pytest.raises(EndpointError) as caught:
         await client(Transport(lambda: made)).complete(asked())
     assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 3.0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [200, 429])
+async def test_stated_limits_are_told(status: int) -> None:
+    """What the headers say of the endpoint's limits is told, with an answer and with a refusal; silence tells nothing."""
+    told: list[list[StatedLimit]] = []
+    said = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "9"}
+    for headers in (said, {}):
+        made = Transport(lambda headers=headers: response(status, PLAIN, **headers))  # type: ignore[misc]
+        asking = Client(URL, made, timeouts=Timeouts(), clock=SystemClock(), on_limits=told.append)
+        with contextlib.suppress(EndpointError):
+            await asking.complete(asked())
+    assert told == [[StatedLimit("requests", 60, 9)]]
 
 
 TRANSPORT_FAULTS = [

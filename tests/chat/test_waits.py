@@ -2,7 +2,8 @@
 
 import pytest
 
-from batchrun.chat.waits import LONGEST_S, stated_wait_s, wait_in_text
+from batchrun.chat.duration import LONGEST_S
+from batchrun.chat.waits import stated_wait_s, wait_in_text
 
 NOW = 1_700_000_000.0
 CASES: list[tuple[dict[str, str], float | None]] = [

@@ -1,45 +1,18 @@
 """How many at once and how often, in a time that only sleepers move (contract.md §7.5, endpoint.md §5)."""
 
 import bisect
-import heapq
-import itertools
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.pace.limits import Limits
 from batchrun.records import Answer, Request, Usage
 
+from .virtual import FakeClock
+
 REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
 ANSWER = Answer("x", Usage(1, 1, 2))
-
-
-class FakeClock:
-    """Virtual time for many tasks: when all sleep, the earliest wakes and time is its own."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-        self._sleepers: list[tuple[float, int]] = []
-        self._order = itertools.count()
-
-    def now(self) -> float:
-        return self.time
-
-    def epoch(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        mine = (self.time + seconds, next(self._order))
-        heapq.heappush(self._sleepers, mine)
-        while True:
-            for _ in range(8):  # whoever is awake goes first
-                await anyio.lowlevel.checkpoint()
-            if self._sleepers[0] == mine:
-                heapq.heappop(self._sleepers)
-                self.time = max(self.time, mine[0])
-                return
 
 
 class Endpoint:

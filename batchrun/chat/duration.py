@@ -1,0 +1,55 @@
+"""Durations and moments as headers write them: `7`, `6m0s`, `12ms`, an HTTP date, RFC 3339, epoch seconds or ms."""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+LONGEST_S = 3600.0
+"""Past an hour the endpoint is asked again all the same: a limit of a day says so once more, and a header that names
+years by mistake holds nobody for longer."""
+
+
+def duration_or_moment_s(text: str, epoch: float) -> float | None:
+    """Seconds from now, from 0 to an hour; None where the text is neither. `epoch` is now, seconds since 1970, UTC."""
+    text = text.strip()
+    value = number(text)
+    if value is not None:
+        if value > 1e12:  # epoch milliseconds
+            return clipped(value / 1000 - epoch)
+        if value > 1e9:  # epoch seconds
+            return clipped(value - epoch)
+        return clipped(value)
+    seconds = duration_s(text)
+    if seconds is not None:
+        return clipped(seconds)
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = parse(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return clipped(moment.timestamp() - epoch)
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+def duration_s(text: str) -> float | None:
+    """`6m0s`, `12ms`, `1h 2m` in seconds."""
+    if not text.strip() or _DURATION.sub("", text).strip():
+        return None
+    return sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(text))
+
+
+def number(text: str) -> float | None:
+    """A number that is not below 0; None for every other text, `nan` too."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value == value and value >= 0 else None
+
+
+def clipped(seconds: float) -> float:
+    return min(max(seconds, 0.0), LONGEST_S)

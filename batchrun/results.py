@@ -1,0 +1,84 @@
+"""What a request ends in, as a Result: an answer, a fault, or a row that nothing can be asked of."""
+
+from collections.abc import Iterable
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.ledger.journal import Tally
+from batchrun.records import Answer, Request, Result, Row
+
+
+def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, started_at: int | None) -> Result:
+    """`started_at` is when the final attempt went on the wire, microseconds since the epoch."""
+    usage = answer.usage
+    return Result(
+        row=request.row,
+        id=request.id,
+        variant=request.variant,
+        sample=request.sample,
+        request_hash=request.hash,
+        status="ok",
+        completion=answer.completion,
+        finish_reason=answer.finish_reason,
+        refusal=answer.refusal,
+        reasoning=answer.reasoning,
+        tool_calls=answer.tool_calls,
+        model=answer.model,
+        endpoint=endpoint,
+        response_id=answer.response_id,
+        system_fingerprint=answer.system_fingerprint,
+        created=answer.created,
+        prompt_tokens=usage.prompt,
+        cached_tokens=usage.cached,
+        completion_tokens=usage.completion,
+        reasoning_tokens=usage.reasoning,
+        total_tokens=usage.total,
+        usage_source=usage.source,
+        latency_s=answer.latency_s,
+        first_token_s=answer.first_token_s,
+        response=answer.raw,
+        embeddings=answer.embeddings,
+        attempts=tally.sent,
+        unconfirmed_attempts=tally.unconfirmed,
+        started_at=started_at,
+        asked_model=request.model,
+    )
+
+
+def failed(request: Request, error: EndpointError, tally: Tally, endpoint: str, started_at: int | None) -> Result:
+    """`tally` has no attempts where the request was refused before it was sent; `started_at` is None then."""
+    return Result(
+        row=request.row,
+        id=request.id,
+        variant=request.variant,
+        sample=request.sample,
+        request_hash=request.hash,
+        status="failed",
+        model=request.model,
+        endpoint=endpoint,
+        error_kind=error.kind,
+        error_status=error.status,
+        error_message=error.message,
+        response=error.body,
+        attempts=tally.sent,
+        unconfirmed_attempts=tally.unconfirmed,
+        started_at=started_at,
+        asked_model=request.model,
+    )
+
+
+def unusable(row: Row, message: str, variants: Iterable[str], samples: int) -> list[Result]:
+    """The failed results of a row that no request can be built from."""
+    return [
+        Result(
+            row=row.index,
+            id=row.id,
+            variant=variant,
+            sample=sample,
+            request_hash="",
+            status="failed",
+            error_kind=Kind.BAD_ROW,
+            error_message=f"{row.where}: {message}",
+        )
+        for variant in variants
+        for sample in range(samples)
+    ]

@@ -1,0 +1,226 @@
+"""Limits of requests and tokens, stated by the user or learnt from the endpoint, against providers that count in their
+several ways (contract.md §7.5, endpoint.md §5).
+"""
+
+import random
+
+import anyio
+import pytest
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.job import Retry
+from batchrun.pace.limits import Limits
+from batchrun.pace.retry import retrying
+from batchrun.records import Answer, Request, StatedLimit, Usage
+
+from .providers import Anew, Evenly, Provider
+from .virtual import FakeClock
+
+BODY = b'{"messages":[{"content":"' + b"word " * 34 + b'","role":"user"}],"model":"m"}'
+
+
+def request(number: int = 0, body: bytes = BODY) -> Request:
+    return Request(number, str(number), "default", 0, body, f"h{number}", "m")
+
+
+async def ask(limits: Limits, provider: Provider, requests: list[Request]) -> None:
+    """Ask them all, as a run does: some more than the places there are, again after each refusal."""
+    complete = retrying(limits.wrap(provider.complete), Retry(), provider.clock, lambda _error: None)
+    left = iter(requests)
+
+    async def work() -> None:
+        for one in left:
+            await complete(one)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(24):
+            group.start_soon(work)
+
+
+def rate(provider: Provider, since_s: float = 0.0) -> float:
+    """Requests a minute that were admitted, after the first `since_s`."""
+    starts = sorted(at for at, _ in provider.starts if at >= 100.0 + since_s)
+    return (len(starts) - 1) / (starts[-1] - starts[0]) * 60
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("per_minute", [40, 120, 300])
+async def test_the_limit_of_requests_is_learnt(kind: type[Evenly | Anew], per_minute: int) -> None:
+    """What the headers state is kept: few more refusals than the first moment brings, and most of the limit is used,
+    whichever way the endpoint counts.
+    """
+    clock = FakeClock()
+    provider = Provider(clock, {"requests": kind(per_minute)})
+    limits = Limits(16, None, clock)
+    provider.hear = limits.learn
+    await ask(limits, provider, [request(number) for number in range(4 * per_minute)])
+    assert provider.refused <= 24
+    assert rate(provider, since_s=60) >= 0.9 * per_minute
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_the_limit_of_tokens_is_learnt(kind: type[Evenly | Anew], bounded: bool) -> None:
+    """Tokens too, where the endpoint charges the prompt and `max_tokens` at first, and gives back what was not used."""
+    clock = FakeClock()
+    provider = Provider(clock, {"tokens": kind(20_000)}, charge=lambda _request: 50 + (500 if bounded else 20))
+    limits = Limits(16, None, clock, bound=lambda _request: 500 if bounded else None)
+    provider.hear = limits.learn
+    await ask(limits, provider, [request(number) for number in range(1000)])
+    assert provider.refused <= 24
+    assert rate(provider, since_s=60) >= 0.9 * 20_000 / 70
+
+
+@pytest.mark.anyio
+async def test_a_limit_that_others_use_too_is_shared() -> None:
+    """Where somebody else takes half of the limit, the rest of it is kept without running into it again and again."""
+    clock = FakeClock()
+    provider = Provider(clock, {"requests": Evenly(300)})
+    limits = Limits(16, None, clock)
+    provider.hear = limits.learn
+
+    async def somebody_else() -> None:
+        while True:
+            await clock.sleep(0.4)
+            provider.counters["requests"].take(1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(somebody_else)
+        await ask(limits, provider, [request(number) for number in range(600)])
+        group.cancel_scope.cancel()
+    assert provider.refused <= 12
+    assert rate(provider, since_s=60) >= 0.8 * 150
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+async def test_a_limit_of_a_day_is_none_of_a_minute(unit: str) -> None:
+    """A limit that is renewed over a day (Groq's requests, OpenAI's tokens of a day) slows nothing: its name alone would
+    make it one of a minute.
+    """
+    clock = FakeClock()
+    provider = Provider(clock, {unit: Evenly(14_400, 86_400.0)}, usage=lambda _request: Usage(5, 5, 10))
+    learnt: list[dict[str, float]] = []
+    limits = Limits(16, None, clock, on_learnt=learnt.append)
+    provider.hear = limits.learn
+    await ask(limits, provider, [request(number) for number in range(1000)])
+    assert rate(provider) >= 0.95 * 16 / 0.5 * 60
+    assert (provider.refused, learnt) == (0, [])
+
+
+SAID = [
+    (StatedLimit("requests", 14400, 14370, 179.56), False, "Groq's documented requests of a day"),
+    (StatedLimit("tokens", 18000, 17997, 0.01), True, "Groq's tokens of a minute"),
+    (StatedLimit("tokens", 1_500_000, 1_495_621, 252.172), False, "OpenAI's tokens of a day"),
+    (StatedLimit("requests", 500, 499, 0.12), True, "OpenAI's requests of a minute"),
+    (StatedLimit("requests", 10000, 9999, 8.64), False, "OpenAI's requests of a day"),
+    (StatedLimit("requests", 720, 717, None, 60.0), True, "Mistral's requests, a minute by their name"),
+    (StatedLimit("requests", 720, 717, None), True, "no word of a reset: a minute is what all of them mean"),
+    (StatedLimit("requests", 1000, 990, None, 86400.0), False, "Cerebras's requests of a day, by their name"),
+    (StatedLimit("tokens", 100, None, 30.0), True, "what remains is not said"),
+    (StatedLimit("tokens", 100, None, 3000.0), False, "the same, and an hour to go"),
+    (StatedLimit("requests", 60, 60, 0.0), False, "nothing used: it can't be told yet"),
+]
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"), [(stated, kept) for stated, kept, _ in SAID], ids=[why for *_, why in SAID]
+)
+def test_which_limits_are_of_a_minute(stated: StatedLimit, kept: bool) -> None:
+    """Only a limit that is counted by the minute is kept; its name or its numbers tell."""
+    learnt: list[dict[str, float]] = []
+    Limits(1, None, FakeClock(), on_learnt=learnt.append).learn([stated])
+    assert learnt == ([{stated.unit: stated.limit}] if kept else [])
+
+
+def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
+    """A limit above what the user allows is not told of; one below is, once, however often it is stated."""
+    learnt: list[dict[str, float]] = []
+    limits = Limits(1, 100, FakeClock(), on_learnt=learnt.append)
+    for _ in range(3):
+        limits.learn([StatedLimit("requests", 500, 499, 0.12), StatedLimit("tokens", 1000, 900, 6.0)])
+    assert learnt == [{"tokens": 1000}]
+
+
+@pytest.mark.anyio
+async def test_what_the_user_allows_is_never_raised() -> None:
+    """An endpoint that states more than the user allows changes nothing."""
+    clock = FakeClock()
+    provider = Provider(clock, {"requests": Evenly(6000)})
+    limits = Limits(16, 60, clock)
+    provider.hear = limits.learn
+    await ask(limits, provider, [request(number) for number in range(60)])
+    assert 0.98 * 60 <= rate(provider) <= 60
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bound", [None, 50, 2000])
+@pytest.mark.parametrize("takes_s", [0.2, 8.0])
+async def test_tokens_a_minute_are_kept_and_used(bound: int | None, takes_s: float) -> None:
+    """No minute takes more tokens than the user allows, and nearly all of them are used: with answers of any length,
+    bounded or not, quick or slow.
+    """
+    dice = random.Random(7)
+    clock = FakeClock()
+    sizes = {number: dice.choice([5, 20, 45, 50]) for number in range(400)}
+    provider = Provider(clock, {}, usage=lambda one: Usage(50, sizes[one.row], 50 + sizes[one.row]), takes_s=takes_s)
+    limits = Limits(32, None, clock, tokens_per_minute=10_000, bound=lambda _request: bound)
+    await ask(limits, provider, [request(number) for number in range(400)])
+    assert provider.most_in_a_minute() <= 10_000
+    took = sum(total for at, total in provider.starts if at >= 160.0)
+    assert took / (max(at for at, _ in provider.starts) - 160.0) * 60 >= 0.95 * 10_000
+
+
+@pytest.mark.anyio
+async def test_both_limits_hold_at_once() -> None:
+    """Of a limit of requests and one of tokens the tighter one rules."""
+    for rpm, tpm, least, most in ((60, 1e6, 58, 60), (6000, 7000, 95, 102)):
+        clock = FakeClock()
+        provider = Provider(clock, {})
+        await ask(Limits(16, rpm, clock, tokens_per_minute=tpm), provider, [request(number) for number in range(300)])
+        assert least <= rate(provider, since_s=30) <= most
+
+
+@pytest.mark.anyio
+async def test_a_request_larger_than_the_whole_limit_fails_at_once() -> None:
+    """A request that no minute has room for is refused without being sent, says so, and holds back nobody."""
+    clock = FakeClock()
+    provider = Provider(clock, {})
+    limits = Limits(4, None, clock, tokens_per_minute=1000, bound=lambda one: 4000 if one.row == 1 else 100)
+    complete = limits.wrap(provider.complete)
+    for large in (request(1), request(2, b"x" * 8000)):
+        with pytest.raises(EndpointError, match=r"larger than the whole limit.*tokens_per_minute is 1000") as caught:
+            await complete(large)
+        assert caught.value.kind is Kind.BAD_REQUEST
+    await complete(request(3))
+    assert [at for at, _ in provider.starts] == [100.0]
+
+
+@pytest.mark.anyio
+async def test_what_the_endpoint_states_refuses_nothing() -> None:
+    """Whether a request fits into the endpoint's own limit is the endpoint's word: it is sent, and paced."""
+    clock = FakeClock()
+    provider = Provider(clock, {})
+    limits = Limits(4, None, clock, bound=lambda _one: 4000)
+    limits.learn([StatedLimit("tokens", 1000, 1000, None)])
+    await limits.wrap(provider.complete)(request())
+    assert len(provider.starts) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("unconfirmed", "second_at"), [(True, 13.11), (False, 0.0)])
+async def test_a_lost_answer_may_have_used_its_tokens(unconfirmed: bool, second_at: float) -> None:
+    """An attempt that was refused gives its tokens back at once; one whose answer was lost keeps them."""
+    clock = FakeClock()
+
+    async def fail(_request: Request) -> Answer:
+        raise EndpointError(Kind.DISCONNECTED if unconfirmed else Kind.SERVER, "no", unconfirmed=unconfirmed)
+
+    limits = Limits(4, None, clock, tokens_per_minute=1000, bound=lambda _one: 158)
+    with pytest.raises(EndpointError):
+        await limits.wrap(fail)(request())
+    provider = Provider(clock, {})
+    await limits.wrap(provider.complete)(request())
+    assert provider.starts[0][0] - 100.0 == pytest.approx(second_at, abs=0.2)
