@@ -33,7 +33,7 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One request and what came back: an answer, or the fault's kind and message, and the mend where there is one.
+    """One request and what came back: an answer, or the fault with the mend where there is one.
 
     `limits` are what the endpoint stated of its own.
     """
@@ -41,8 +41,7 @@ class Trial(msgspec.Struct, frozen=True):
     url: str
     request: Request
     answer: Answer | None
-    error_kind: str | None = None
-    error_message: str | None = None
+    fault: EndpointError | None = None
     mend: str | None = None
     limits: list[StatedLimit] = []
 
@@ -96,8 +95,8 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
             try:
                 answer = await assembly.client(url, wire, raw=True, on_limits=limits.extend).complete(request)
             except EndpointError as error:
-                mend = mend_of(error.kind, assembly.job.endpoint.api_key_env)
-                return Trial(url, request, None, error.kind, error.message, mend, limits)
+                mend = mend_of(error, assembly.job.endpoint.api_key_env)
+                return Trial(url, request, None, error, mend, limits)
     return Trial(url, request, answer, limits=limits)
 
 

@@ -71,8 +71,12 @@ class Progress:
         if self._mode == "log":
             self._log()
 
-    def pause(self, error: EndpointError) -> None:
-        self.say(f"paused, probing the endpoint: {error.message}")
+    def pause(self, error: EndpointError, patience_s: float) -> None:
+        long = f" for up to {clock(patience_s)}" if patience_s else ""
+        self.say(f"{_time()} paused, probing the endpoint{long}: {error.message}")
+
+    def resume(self, after_s: float) -> None:
+        self.say(f"{_time()} the endpoint answers again, after {clock(after_s)}")
 
     def learnt(self, limits: dict[str, float]) -> None:
         self.say(f"the endpoint allows {stated(limits)}: that is kept")
@@ -119,9 +123,7 @@ class Progress:
         left = self._total - self.done
         eta = f", {clock(left / rate)} left" if rate and left else ""
         share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
-        text = (
-            f"{time.strftime('%H:%M:%S')} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
-        )
+        text = f"{_time()} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
         print(text, file=self._out, flush=True)
 
 
@@ -130,6 +132,10 @@ def printable(text: str) -> str:
     return "".join(
         char if char == "\n" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
     )
+
+
+def _time() -> str:
+    return time.strftime("%H:%M:%S")
 
 
 def stated(limits: dict[str, float]) -> str:

@@ -34,8 +34,11 @@ class Observer(Protocol):
     def retry(self, error: EndpointError) -> None:
         """One attempt failed and will be made again."""
 
-    def pause(self, error: EndpointError) -> None:
-        """The endpoint refuses everybody; a probe follows."""
+    def pause(self, error: EndpointError, patience_s: float) -> None:
+        """The endpoint refuses everybody; a probe follows, or more for so long."""
+
+    def resume(self, after_s: float) -> None:
+        """The endpoint answers again."""
 
     def learnt(self, limits: dict[str, float]) -> None:
         """The endpoint states limits, in units a minute, that are kept from now on."""
@@ -54,7 +57,9 @@ class Silent:
 
     def retry(self, error: EndpointError) -> None: ...
 
-    def pause(self, error: EndpointError) -> None: ...
+    def pause(self, error: EndpointError, patience_s: float) -> None: ...
+
+    def resume(self, after_s: float) -> None: ...
 
     def learnt(self, limits: dict[str, float]) -> None: ...
 

@@ -167,7 +167,7 @@ class Session:
             bound=most_completion_tokens,
             on_learnt=watcher.learnt,
         )
-        guard = Guard(clock, watcher.pause, key_env=job.endpoint.api_key_env)
+        guard = Guard(clock, watcher.pause, watcher.resume, key_env=job.endpoint.api_key_env)
 
         def stack(announced: Complete) -> Complete:
             return retrying(guard.wrap(limits.wrap(guard.admit(announced))), job.retry, clock, watcher.retry)
@@ -269,6 +269,7 @@ class _Counting:
         self.skip = inner.skip
         self.retry = inner.retry
         self.pause = inner.pause
+        self.resume = inner.resume
         self.learnt = inner.learnt
         self.draining = inner.draining
 

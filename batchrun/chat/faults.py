@@ -98,7 +98,9 @@ def classify(
         message = message[:300]
     elif error.code and error.code not in message:
         message = f"{message} ({error.code})"
-    shown = f"HTTP {status}: {message}" if message else f"HTTP {status}"
+    # nginx and others begin a page's title with the status
+    told = re.sub(rf"^{status}\b[\s:|-]*", "", message)
+    shown = f"HTTP {status}: {told}" if told else f"HTTP {status}"
     param = error.param or None if error is not None else None
     return EndpointError(kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param)
 

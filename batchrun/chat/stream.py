@@ -20,6 +20,7 @@ LINE_CAP = 8 << 20
 _SHOWN = 8192
 _BOM = b"\xef\xbb\xbf"
 _DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
+_PAGE = re.compile(rb"(?:\s|<!--.*?-->)*<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 
 
@@ -214,9 +215,9 @@ def _plain_object(body: bytes) -> dict[str, Any]:
     try:
         value = parse_json(body)
     except ValueError:
-        title = page_title(body[:_SHOWN].decode("utf-8", "replace"))
-        page = f" but an HTML page: {title}" if title else ""
-        raise _malformed(f"the answer is not JSON{page}", body) from None
+        if _PAGE.match(body):
+            raise _page(body[:_SHOWN].decode("utf-8", "replace")) from None
+        raise _malformed("the answer is not JSON", body) from None
     fault = error_in(value)
     if fault is not None:
         raise fault
@@ -242,6 +243,13 @@ def _ends_between(line: bytes, following: bytes) -> bool:
 
 def _value(line: bytes) -> bytes:
     return line[5:].removeprefix(b" ")
+
+
+def _page(text: str) -> EndpointError:
+    """A page for people under HTTP 200 comes from what stands before the endpoint, or from what is none at all."""
+    title = page_title(text)
+    said = "the answer is an HTML page" + (f": {title}" if title else "")
+    return EndpointError(Kind.SERVER, said, status=200, body=text)
 
 
 def _malformed(message: str, body: bytes | bytearray) -> EndpointError:

@@ -5,6 +5,7 @@ stands httpx_aiohttp with an unlimited connector; any httpx transport may take i
 knows which library carries the bytes, and what its exceptions mean.
 """
 
+import os
 import ssl
 import urllib.request
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def translated(error: Exception) -> EndpointError:
     cause = error.__cause__
     text = str(error) or (str(cause) if cause is not None else "") or type(error).__name__
     if isinstance(cause, aiohttp.ClientConnectorError):
-        return EndpointError(Kind.CONNECT, f"cannot connect: {text}")
+        return EndpointError(Kind.CONNECT, f"cannot connect to {cause.host}:{cause.port}: {_why(cause)}")
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return EndpointError(Kind.CONNECT, "cannot connect: timed out")
     if isinstance(cause, aiohttp.SocketTimeoutError):
@@ -70,6 +71,19 @@ def translated(error: Exception) -> EndpointError:
     if isinstance(error, aiohttp.ClientResponseError | httpx.RemoteProtocolError | httpx.DecodingError):
         return EndpointError(Kind.MALFORMED, f"not a readable HTTP answer: {text}", unconfirmed=True)
     return EndpointError(Kind.DISCONNECTED, f"connection lost: {text}", unconfirmed=True)
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    """What the system says, without aiohttp's own words around it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        untrusted = error.certificate_error
+        said = getattr(untrusted, "verify_message", "") or str(untrusted)
+        return f"its certificate is not trusted: {said}"
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):  # its number is OpenSSL's, not the system's
+        return f"TLS failed: {(cause.reason or str(cause)).replace('_', ' ').lower()}"
+    # a name that can't be resolved has a number below 0, several addresses have none: those tell in words
+    return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
 
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ssl.SSLError)

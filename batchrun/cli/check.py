@@ -7,6 +7,8 @@ from batchrun.records import StatedLimit
 
 EXAMPLES = "batchrun check jobs/relay.toml · batchrun check reviews.jsonl --base-url … --model …"
 
+_SHOWN = 500
+
 
 def command(
     source: flags.Source,
@@ -62,7 +64,11 @@ def command(
     print(printable(body))
     answer = trial.answer
     if answer is None:
-        say(f"{trial.error_kind}: {trial.error_message}" + (f"; {trial.mend}" if trial.mend else ""))
+        fault = trial.fault
+        assert fault is not None
+        if fault.body and fault.body.strip():
+            print(f"\n→ came back:\n{printable(fault.body.strip()[:_SHOWN])}")
+        say(f"{fault.kind}: {fault.message}" + (f"; {trial.mend}" if trial.mend else ""))
         raise typer.Exit(3)
     first = "" if answer.first_token_s is None else f", first token after {answer.first_token_s:.3f} s"
     print(f"\n→ answered in {answer.latency_s or 0:.3f} s{first}")

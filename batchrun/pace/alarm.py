@@ -14,6 +14,8 @@ REFUSED_ROWS = 5
 """So many rows refused for one same parameter, and none answered yet: it is the job's parameter, not the rows'."""
 NEVER_ANSWERED_FAULTS = 100
 NEVER_ANSWERED_S = 60.0
+LEAST_PATIENCE_S = 30.0
+MOST_PATIENCE_S = 3600.0
 SILENT_S = 7200.0
 """An endpoint that has answered nobody for so long is given up, whatever it says."""
 _ROWS_OWN = ("messages", "input", "prompt", "content", "none", "null", "body")
@@ -27,12 +29,17 @@ _MENDS = {
 _GO_ON = "; the same command goes on from here"
 
 
-def mend_of(kind: Kind, key_env: str | None) -> str | None:
+def _is_page(error: EndpointError) -> bool:
+    """A page for people under HTTP 200: of an endpoint that answered nobody before, it means another address."""
+    return error.kind is Kind.SERVER and error.status == 200
+
+
+def mend_of(error: EndpointError, key_env: str | None) -> str | None:
     """What a person can do about a fault that every row would meet; None where the fault alone doesn't tell."""
-    if kind is Kind.CREDENTIALS:
+    if error.kind is Kind.CREDENTIALS:
         named = key_env or "OPENAI_API_KEY"
         return f"check the key in the variable {named} ([endpoint] api_key_env names another)"
-    return _MENDS.get(kind)
+    return _MENDS.get(Kind.MALFORMED if _is_page(error) else error.kind)
 
 
 class Alarm:
@@ -42,15 +49,17 @@ class Alarm:
         self.answers = 0
         self._clock = clock
         self._key_env = key_env
-        self._last_answer = clock.now()
+        self._first_answer = self._last_answer = clock.now()
         self._connect_faults = self._faults = 0
         self._connect_since = self._faults_since = 0.0
         self._refused: dict[str, set[tuple[int, str, int]]] = {}
         self._acquitted: dict[tuple[Kind, int | None], int] = {}
 
     def answered(self) -> None:
-        self.answers += 1
         self._last_answer = self._clock.now()
+        if not self.answers:
+            self._first_answer = self._last_answer
+        self.answers += 1
         self.quiet()
 
     def quiet(self) -> None:
@@ -72,6 +81,14 @@ class Alarm:
             return self._is_refused(request, error)
         return error.kind is not Kind.CONTENT_FILTER and self._lasts(error)
 
+    def patience_s(self, error: EndpointError) -> float:
+        """How long an endpoint that can't be reached is waited for: as long as it has been answering in this run, within
+        half a minute and an hour. One that never answered isn't: its address is wrong, or it was never up.
+        """
+        if error.kind is not Kind.CONNECT or not self.answers:
+            return 0.0
+        return min(max(LEAST_PATIENCE_S, self._last_answer - self._first_answer), MOST_PATIENCE_S)
+
     def is_common(self, first: EndpointError, again: EndpointError) -> bool:
         """Whether a probe's fault proves the one that closed the gate."""
         if again.kind in FATAL_KINDS or again.kind is Kind.CONNECT:
@@ -82,7 +99,7 @@ class Alarm:
 
     def mend(self, error: EndpointError) -> str:
         """What a person can do about it, and that nothing is lost meanwhile."""
-        what = mend_of(error.kind, self._key_env) or "the endpoint answers nobody: try again when it is well"
+        what = mend_of(error, self._key_env) or "the endpoint answers nobody: try again when it is well"
         if error.kind is Kind.BAD_REQUEST:
             what = f"every row so far was refused for `{error.param}`: change it under [params], or take it out"
         return what + _GO_ON
@@ -119,5 +136,5 @@ class Alarm:
         if not self._faults:
             self._faults_since = now
         self._faults += 1
-        enough_s = 0.0 if error.kind is Kind.MALFORMED else NEVER_ANSWERED_S
+        enough_s = 0.0 if error.kind is Kind.MALFORMED or _is_page(error) else NEVER_ANSWERED_S
         return self._faults >= NEVER_ANSWERED_FAULTS and now - self._faults_since >= enough_s

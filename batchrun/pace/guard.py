@@ -15,8 +15,7 @@ from batchrun.pace.alarm import Alarm
 from batchrun.records import Answer, Complete, Request
 
 PROBE_AFTER_S = 2.0
-CONNECT_PROBES = 4
-"""An endpoint that has answered before is believed to come back: its probes go on for 2 + 4 + 8 + 16 s."""
+LONGEST_PROBE_WAIT_S = 60.0
 
 
 class Stopped(Exception):  # noqa: N818 - not an error of the request: it stays to be done
@@ -30,13 +29,15 @@ class _Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gat
 class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open.
 
-    `key_env` names the variable that holds the key, for the message.
+    `on_pause` hears of a fault that closes the gate and for how many seconds more than one probe is made, `on_resume` of
+    the gate's opening again after so many seconds. `key_env` names the variable that holds the key, for the message.
     """
 
     def __init__(
         self,
         clock: Clock,
-        on_pause: Callable[[EndpointError], None],
+        on_pause: Callable[[EndpointError, float], None],
+        on_resume: Callable[[float], None] = lambda _seconds: None,
         probe_after_s: float = PROBE_AFTER_S,
         key_env: str | None = None,
     ) -> None:
@@ -44,6 +45,7 @@ class Guard:
         self.shut = anyio.Event()
         self._clock = clock
         self._on_pause = on_pause
+        self._on_resume = on_resume
         self._probe_after_s = probe_after_s
         self._alarm = Alarm(clock, key_env)
         self._open = anyio.Event()
@@ -68,6 +70,8 @@ class Guard:
                 except EndpointError as error:
                     if not self._alarm.rings(request, error):
                         raise
+                    if self.fault is not None:
+                        raise Stopped from error
                     if self._open.is_set():
                         return await self._probe(inner, request, error)
                     continue
@@ -107,20 +111,20 @@ class Guard:
     async def _probe(self, inner: Complete, request: Request, error: EndpointError) -> Answer:
         self._open = anyio.Event()
         self._probe_request = request
-        self._on_pause(error)
-        probes = CONNECT_PROBES if error.kind is Kind.CONNECT and self._alarm.answers else 1
-        wait_s = self._probe_after_s
+        patience_s = self._alarm.patience_s(error)
+        self._on_pause(error, patience_s)
+        since, wait_s = self._clock.now(), self._probe_after_s
         try:
-            for left in reversed(range(probes)):
+            while True:
                 await self._clock.sleep(wait_s)
-                wait_s *= 2
+                wait_s = min(2 * wait_s, LONGEST_PROBE_WAIT_S)
                 try:
                     answer = await inner(request)
                 except EndpointError as again:
                     if not self._alarm.is_common(error, again):
                         self._alarm.quiet()
                         raise
-                    if left and again.kind is Kind.CONNECT:
+                    if again.kind is Kind.CONNECT and self._clock.now() - since < patience_s:
                         continue
                     if await self._is_the_rows_own(again):
                         raise
@@ -128,8 +132,8 @@ class Guard:
                     self.shut.set()
                     raise Stopped from again
                 self._alarm.answered()
+                self._on_resume(self._clock.now() - since)
                 return answer
-            raise AssertionError("the last probe decides")
         finally:
             self._probe_request = None
             self._open.set()

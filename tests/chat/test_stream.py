@@ -236,14 +236,16 @@ FAULTS: dict[str, Fault] = {
     ),
     "error in a JSON list": Fault(json.dumps([{"error": RATE}]).encode(), Kind.RATE_LIMITED, "slow"),
     "HTML page": Fault(
-        b"<!DOCTYPE html><html><title>502\n Bad  Gateway</title>", Kind.MALFORMED, "HTML page: 502 Bad Gateway", True
+        b"<!DOCTYPE html><html><title>502\n Bad  Gateway</title>", Kind.SERVER, "HTML page: 502 Bad Gateway", False
     ),
+    "HTML behind a comment": Fault(b"\n<!-- a > b --> <HTML lang=de><p>busy", Kind.SERVER, "an HTML page", False),
+    "XML": Fault(b"<?xml version='1.0'?><error>busy</error>", Kind.MALFORMED, "not JSON", True),
     "error event": Fault((HEAD + "event: error\n" + data({"error": RATE}) + DONE).encode(), Kind.RATE_LIMITED, "slow"),
     "error as plain data": Fault((HEAD + data({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
     "error beside choices": Fault(data({"choices": [], "error": RATE}).encode(), Kind.RATE_LIMITED, "slow"),
     "error after the finish": Fault((HEAD + TAIL + data({"error": RATE})).encode(), Kind.RATE_LIMITED, "slow"),
     "error as plain JSON": Fault(json.dumps({"error": RATE}).encode(), Kind.RATE_LIMITED, "slow"),
-    "HTML": Fault(b"<html>busy</html>", Kind.MALFORMED, "not JSON", True),
+    "HTML": Fault(b"<html>busy</html>", Kind.SERVER, "an HTML page", False),
     "words": Fault(b"upstream busy\n", Kind.MALFORMED, "neither JSON nor a stream"),
     "JSON list": Fault(b"[1, 2]", Kind.MALFORMED, "no object"),
     "JSON text": Fault(b'"hello"', Kind.MALFORMED, "no object"),

@@ -221,6 +221,26 @@ async def test_the_embedded_endpoint_sees_every_timeout_close_its_connection() -
 
 
 @pytest.mark.anyio
+async def test_why_there_is_no_connection() -> None:
+    """A fault of connecting names host, port and reason in plain words: refused, no such name, no TLS."""
+
+    async def garbled(line: Line) -> None:
+        await line.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with served(garbled) as (_, url):
+        port = httpx.URL(url).port
+        for target, says in (
+            ("http://127.0.0.1:9/v1/chat/completions", "cannot connect to 127.0.0.1:9: Connection refused"),
+            ("http://no-such-host.invalid/v1/chat/completions", "cannot connect to no-such-host.invalid:80: "),
+            (url.replace("http:", "https:"), f"cannot connect to 127.0.0.1:{port}: TLS failed: "),
+        ):
+            with pytest.raises(EndpointError) as caught:
+                await ask(target, Timeouts(connect=5))
+            assert says in caught.value.message
+            assert (caught.value.kind, caught.value.unconfirmed) == (Kind.CONNECT, False)
+
+
+@pytest.mark.anyio
 async def test_connect_that_hangs_in_tls() -> None:
     """A handshake that never ends is a connect fault: nothing was sent."""
 

@@ -57,7 +57,7 @@ class Endpoint:
 
 def guarded(clock: FakeClock) -> tuple[Guard, list[EndpointError]]:
     paused: list[EndpointError] = []
-    return Guard(clock, paused.append), paused
+    return Guard(clock, lambda error, _patience_s: paused.append(error)), paused
 
 
 @pytest.mark.anyio
@@ -362,6 +362,34 @@ async def test_an_endpoint_that_answered_before_is_given_time_to_come_back(comes
 
 
 @pytest.mark.anyio
+async def test_what_fails_after_the_stop_is_not_probed() -> None:
+    """A request that was on the wire all the while, and meets the fault when the run is already stopped, asks no more."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+    stopped = anyio.Event()
+    asked: list[int] = []
+
+    async def refuse(request: Request) -> Answer:
+        asked.append(request.row)
+        if request.row == 1:
+            await stopped.wait()
+        raise EndpointError(Kind.CREDIT, "no", status=402)
+
+    complete = guard.wrap(refuse)
+
+    async def one(number: int) -> None:
+        with pytest.raises(Stopped):
+            await complete(numbered(number))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one, 1)
+        await anyio.wait_all_tasks_blocked()
+        await one(0)
+        stopped.set()
+    assert (asked, len(paused)) == ([1, 0, 0], 1)
+
+
+@pytest.mark.anyio
 async def test_an_endpoint_that_does_not_come_back_stops() -> None:
     """After the last of the growing pauses the run is stopped."""
     clock, endpoint = FakeClock(), Endpoint(None, *[Kind.CONNECT] * 100)
@@ -372,6 +400,44 @@ async def test_an_endpoint_that_does_not_come_back_stops() -> None:
     with pytest.raises(Stopped):
         await complete(REQUEST)
     assert clock.slept == [2.0, 4.0, 8.0, 16.0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answering_s", "patience_s"),
+    [(0.0, 30.0), (20.0, 30.0), (600.0, 600.0), (36_000.0, 3600.0)],
+)
+async def test_an_endpoint_is_waited_for_as_long_as_it_was_there(answering_s: float, patience_s: float) -> None:
+    """One that answered for ten minutes is probed for ten minutes when it can't be reached, at least for half a minute, at
+    most for an hour; with one probe a minute at the end. It is said for how long, and when it is back.
+    """
+    clock, endpoint = FakeClock(), Endpoint(None, None, *[Kind.CONNECT] * 1000)
+    told: list[float] = []
+    guard = Guard(clock, lambda _error, seconds: told.append(seconds), told.append)
+    complete = guard.wrap(endpoint.complete)
+    assert await complete(REQUEST) is ANSWER
+    clock.time += answering_s
+    assert await complete(REQUEST) is ANSWER
+    await fail(complete, CONNECT_FAULTS_IN_A_ROW - 1)
+    asked = endpoint.asked
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+    assert told == [patience_s]
+    assert patience_s <= sum(clock.slept) < patience_s + 60.0
+    assert max(clock.slept) <= 60.0
+    assert endpoint.asked - asked <= 6 + patience_s / 60.0
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_is_back_is_told_of() -> None:
+    """When a probe is answered the run goes on, and says after how long."""
+    clock, endpoint = FakeClock(), Endpoint(None, *[Kind.CONNECT] * (CONNECT_FAULTS_IN_A_ROW + 2))
+    back: list[float] = []
+    complete = Guard(clock, lambda _error, _seconds: None, back.append).wrap(endpoint.complete)
+    assert await complete(REQUEST) is ANSWER
+    await fail(complete, CONNECT_FAULTS_IN_A_ROW - 1)
+    assert await complete(REQUEST) is ANSWER
+    assert back == [2.0 + 4.0 + 8.0]
 
 
 @pytest.mark.anyio
@@ -387,6 +453,23 @@ async def test_an_endpoint_that_never_answered_anybody_is_given_up(kind: Kind) -
     with pytest.raises(Stopped):
         await complete(REQUEST)
     assert guard.fault is not None
+
+
+@pytest.mark.anyio
+async def test_an_address_that_gives_pages_for_people_is_given_up_at_once() -> None:
+    """A hundred HTML pages under HTTP 200, and no answer: it needs no minute to know that the address is wrong."""
+    clock = FakeClock()
+    guard, paused = guarded(clock)
+
+    async def page(_request: Request) -> Answer:
+        raise EndpointError(Kind.SERVER, "the answer is an HTML page: Welcome", status=200)
+
+    complete = guard.wrap(page)
+    await fail(complete, alarm.NEVER_ANSWERED_FAULTS - 1)
+    assert paused == []
+    with pytest.raises(Stopped):
+        await complete(REQUEST)
+    assert "OpenAI-compatible" in guard.message()
 
 
 @pytest.mark.anyio
@@ -415,6 +498,7 @@ async def test_an_outage_of_an_hour_is_waited_for(kind: Kind) -> None:
         (EndpointError(Kind.CONNECT, "m"), "check that the endpoint is up"),
         (EndpointError(Kind.BAD_REQUEST, "m", param="top_k"), "`top_k`: change it under [params]"),
         (EndpointError(Kind.SERVER, "m"), "answers nobody"),
+        (EndpointError(Kind.SERVER, "m", status=200), "OpenAI-compatible"),
         (EndpointError(Kind.RATE_LIMITED, "m"), "requests_per_minute"),
         (EndpointError(Kind.MALFORMED, "m"), "OpenAI-compatible"),
     ],
@@ -422,7 +506,7 @@ async def test_an_outage_of_an_hour_is_waited_for(kind: Kind) -> None:
 )
 def test_the_message_names_the_mend(fault: EndpointError, says: str) -> None:
     """What stopped the run, what to change, and that nothing is lost, in one line."""
-    guard = Guard(FakeClock(), lambda _: None, key_env="RELAY_KEY")
+    guard = Guard(FakeClock(), lambda _error, _patience_s: None, key_env="RELAY_KEY")
     guard.fault = fault
     message = guard.message()
     assert message.startswith(f"stopped ({fault.kind}): m; ")
@@ -432,6 +516,6 @@ def test_the_message_names_the_mend(fault: EndpointError, says: str) -> None:
 
 def test_without_a_name_the_key_is_the_default_one() -> None:
     """A job that names no variable used OPENAI_API_KEY."""
-    guard = Guard(FakeClock(), lambda _: None)
+    guard = Guard(FakeClock(), lambda _error, _patience_s: None)
     guard.fault = EndpointError(Kind.CREDENTIALS, "m")
     assert "OPENAI_API_KEY" in guard.message()
