@@ -69,7 +69,7 @@ def test_packed_answers(nginx: Callable[[str], Server], job: Callable[..., Job])
     assert [row["error_kind"] for row in small.results()] == [None, "bad_request", None]
     refused = small.results()[1]
     assert (refused["error_status"], refused["attempts"]) == (413, 1)
-    assert "413 Request Entity Too Large" in refused["error_message"]
+    assert "HTTP 413: Request Entity Too Large" in refused["error_message"]
     assert "<html>" not in refused["error_message"]
 
 
@@ -97,7 +97,7 @@ def test_a_redirect_and_a_page_stop_or_fail_a_run(nginx: Callable[[str], Server]
         results = one.results()
         assert [(row["status"], row["error_kind"], row["attempts"]) for row in results] == [("failed", kind, 2)] * 3
         assert one.asked == 6
-    assert {row["error_message"] for row in dead.results()} == {"HTTP 502: 502 Bad Gateway"}
+    assert {row["error_message"] for row in dead.results()} == {"HTTP 502: Bad Gateway"}
     assert {row["unconfirmed_attempts"] for row in silent.results()} == {2}
     moved.finish(3)
     assert moved.asked <= 5
@@ -107,7 +107,7 @@ def test_a_redirect_and_a_page_stop_or_fail_a_run(nginx: Callable[[str], Server]
 def test_check_of_a_gateway_without_an_endpoint(nginx: Callable[[str], Server], job: Callable[..., Job]) -> None:
     """`check` says what the page says, and of silence that the answer was lost."""
     dead, silent = (job(nginx(name)).sums(1).start("check") for name in ("dead", "silent"))
-    assert "server: HTTP 502: 502 Bad Gateway" in dead.finish(3).stderr
+    assert "server: HTTP 502: Bad Gateway" in dead.finish(3).stderr
     assert "disconnected" in silent.finish(3).stderr
 
 
