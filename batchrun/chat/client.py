@@ -188,10 +188,7 @@ class Client:
             target = str(self._url.join(location)) if location else "nowhere"
         except httpx.InvalidURL:
             target = location
-        message = (
-            f"HTTP {status}: the endpoint redirects to {target}; redirects are not followed. "
-            "If that is the endpoint's own address, set [endpoint] base_url to it"
-        )
+        message = f"HTTP {status}: the endpoint redirects to {target}, and redirects are not followed"
         return EndpointError(Kind.NOT_FOUND, message, status=status)
 
     def _timeout_message(self, first_token: float | None, waited: float, request: Request) -> str:

@@ -96,7 +96,7 @@ def classify(
         kind = Kind.RATE_LIMITED
     if error is None:
         message = message[:300]
-    elif error.code and error.code not in message:
+    elif error.code and error.code != str(status) and error.code not in message:
         message = f"{message} ({error.code})"
     # nginx and others begin a page's title with the status
     told = re.sub(rf"^{status}\b[\s:|-]*", "", message)

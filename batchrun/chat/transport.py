@@ -62,7 +62,9 @@ def translated(error: Exception) -> EndpointError:
         return EndpointError(Kind.CONNECT, "cannot connect: timed out")
     if isinstance(cause, aiohttp.SocketTimeoutError):
         return EndpointError(Kind.TIMEOUT, "no bytes came in time", unconfirmed=True)
-    if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
+    if isinstance(cause, aiohttp.ClientPayloadError):
+        return EndpointError(Kind.DISCONNECTED, "connection lost in the middle of the answer", unconfirmed=True)
+    if isinstance(cause, aiohttp.ClientConnectionError):
         return EndpointError(Kind.DISCONNECTED, f"connection lost: {text}", unconfirmed=True)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
         return EndpointError(Kind.CONNECT, f"cannot connect: {text}")

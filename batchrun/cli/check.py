@@ -66,8 +66,8 @@ def command(
     if answer is None:
         fault = trial.fault
         assert fault is not None
-        if fault.body and fault.body.strip():
-            print(f"\n→ came back:\n{printable(fault.body.strip()[:_SHOWN])}")
+        if body := (fault.body or "").replace("\r\n", "\n").strip():
+            print(f"\n→ came back:\n{printable(body[:_SHOWN])}")
         say(f"{fault.kind}: {fault.message}" + (f"; {trial.mend}" if trial.mend else ""))
         raise typer.Exit(3)
     first = "" if answer.first_token_s is None else f", first token after {answer.first_token_s:.3f} s"

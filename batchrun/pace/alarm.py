@@ -39,6 +39,8 @@ def mend_of(error: EndpointError, key_env: str | None) -> str | None:
     if error.kind is Kind.CREDENTIALS:
         named = key_env or "OPENAI_API_KEY"
         return f"check the key in the variable {named} ([endpoint] api_key_env names another)"
+    if error.status is not None and 300 <= error.status < 400:
+        return "if that is the endpoint's own address, set [endpoint] base_url to it"
     return _MENDS.get(Kind.MALFORMED if _is_page(error) else error.kind)
 
 

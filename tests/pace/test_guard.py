@@ -495,6 +495,7 @@ async def test_an_outage_of_an_hour_is_waited_for(kind: Kind) -> None:
         (EndpointError(Kind.CREDENTIALS, "m"), "the variable RELAY_KEY ([endpoint] api_key_env"),
         (EndpointError(Kind.CREDIT, "m"), "top up the account"),
         (EndpointError(Kind.NOT_FOUND, "m"), "[endpoint] base_url and model"),
+        (EndpointError(Kind.NOT_FOUND, "m", status=308), "set [endpoint] base_url to it"),
         (EndpointError(Kind.CONNECT, "m"), "check that the endpoint is up"),
         (EndpointError(Kind.BAD_REQUEST, "m", param="top_k"), "`top_k`: change it under [params]"),
         (EndpointError(Kind.SERVER, "m"), "answers nobody"),
