@@ -91,7 +91,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class StatedLimit(msgspec.Struct, frozen=True, gc=False):
-    """One limit as an endpoint's headers state it. `unit` is requests, tokens, input_tokens or output_tokens.
+    """One limit as an endpoint's headers state it. `unit` is requests, tokens, input_tokens or output_tokens; `scope` is
+    whose limit it is, where an endpoint has several of one unit.
 
     `remaining` units are left, `reset_s` seconds pass until all of it is there again; `window_s` is what the limit is
     counted over, where its name says so. None is what was not said.
@@ -102,6 +103,7 @@ class StatedLimit(msgspec.Struct, frozen=True, gc=False):
     remaining: float | None = None
     reset_s: float | None = None
     window_s: float | None = None
+    scope: str = ""
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -2,7 +2,8 @@
 
 Sources: OpenAI and Azure "Rate limits", Groq "Rate limits" (x-ratelimit-limit|remaining|reset-requests|tokens), Mistral
 (…-req-minute, …-tokens-minute), Cerebras "Rate limits" (…-requests-day, …-tokens-minute), Anthropic "Rate limits"
-(anthropic-ratelimit-UNIT-limit|remaining|reset), OpenRouter "Limits" (x-ratelimit-limit|remaining|reset).
+(anthropic-ratelimit-UNIT-limit|remaining|reset), OpenRouter "Limits" (x-ratelimit-limit|remaining|reset), LiteLLM's
+litellm/proxy/hooks/parallel_request_limiter_v3.py (x-ratelimit-SCOPE-limit|remaining-requests|tokens).
 """
 
 import re
@@ -14,7 +15,7 @@ from batchrun.chat.duration import duration_or_moment_s, number
 from batchrun.records import StatedLimit
 
 _NAME = re.compile(
-    r"(?:x-)?ratelimit-(limit|remaining|reset)(?:-(requests|req|tokens|input-tokens|output-tokens))?"
+    r"(?:x-)?ratelimit-(?:([a-z0-9_]+)-)?(limit|remaining|reset)(?:-(requests|req|tokens|input-tokens|output-tokens))?"
     r"(?:-(second|minute|hour|day))?"
 )
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-(requests|tokens|input-tokens|output-tokens)-(limit|remaining|reset)")
@@ -25,6 +26,7 @@ _UNITS = {"req": "requests", "input-tokens": "input_tokens", "output-tokens": "o
 class Said(msgspec.Struct):
     """What headers say of one limit, as texts: None is a header that is not there. `unit` is empty where it has none."""
 
+    scope: str
     unit: str
     window: str
     limit: str | None = None
@@ -34,20 +36,20 @@ class Said(msgspec.Struct):
 
 def limits_in(headers: Mapping[str, str]) -> Iterable[Said]:
     """Every limit that the headers speak of."""
-    found: dict[tuple[str, str], Said] = {}
+    found: dict[tuple[str, str, str], Said] = {}
     for name, value in headers.items():
         name = name.lower()
         if "ratelimit" not in name:
             continue
         if match := _NAME.fullmatch(name):
-            what, unit, window = match.groups(default="")
+            scope, what, unit, window = match.groups(default="")
         elif match := _ANTHROPIC.fullmatch(name):
             unit, what = match.groups()
-            window = ""
+            scope = window = ""
         else:
             continue
         unit = _UNITS.get(unit, unit)
-        said = found.setdefault((unit, window), Said(unit, window))
+        said = found.setdefault((scope, unit, window), Said(scope, unit, window))
         setattr(said, what, value)
     return found.values()
 
@@ -61,6 +63,7 @@ def stated_limits(headers: Mapping[str, str], epoch: float) -> list[StatedLimit]
             None if said.remaining is None else number(said.remaining),
             None if said.reset is None else duration_or_moment_s(said.reset, epoch),
             _WINDOWS.get(said.window),
+            said.scope,
         )
         for said in limits_in(headers)
         if said.unit and said.limit is not None and (limit := number(said.limit))

@@ -11,7 +11,7 @@ import anyio
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
-from batchrun.pace.meter import Meters, Taken
+from batchrun.pace.meters import Meters, Taken
 from batchrun.pace.tokens import TokenEstimate
 from batchrun.records import Answer, Complete, Request, StatedLimit
 

@@ -64,6 +64,21 @@ CASES: dict[str, tuple[dict[str, str], list[StatedLimit]]] = {
             StatedLimit("output_tokens", 8000),
         ],
     ),
+    "LiteLLM": (
+        {
+            "x-ratelimit-api_key-remaining-requests": "4",
+            "x-ratelimit-api_key-limit-requests": "5",
+            "x-ratelimit-team-limit-requests": "50",
+            "x-ratelimit-model_per_key-limit-tokens": "9000",
+            "llm_provider-x-ratelimit-limit-requests": "500",
+        },
+        [
+            StatedLimit("requests", 5, 4, scope="api_key"),
+            StatedLimit("requests", 50, scope="team"),
+            StatedLimit("tokens", 9000, scope="model_per_key"),
+        ],
+    ),
+    "by cost": ({"x-ratelimit-limit-tokens_usage_based": "1500000"}, []),
     "any case": ({"X-RateLimit-Limit-Requests": "60"}, [StatedLimit("requests", 60)]),
     "of what is not said": ({"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59", "x-ratelimit-reset": "1"}, []),
     "no size": ({"x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1"}, []),

@@ -145,6 +145,28 @@ def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
 
 
 @pytest.mark.anyio
+async def test_every_scope_of_a_limit_is_kept() -> None:
+    """Of a limit of the key and one of the team the tighter one rules, whichever is named first; it alone is told."""
+    for limits_of in ([("api_key", 600), ("team", 60)], [("", 60), ("team", 600)]):
+        clock = FakeClock()
+        provider = Provider(clock, {})
+        learnt: list[dict[str, float]] = []
+        limits = Limits(16, None, clock, on_learnt=learnt.append)
+        limits.learn([StatedLimit("requests", limit, scope=scope) for scope, limit in limits_of])
+        await ask(limits, provider, [request(number) for number in range(30)])
+        assert rate(provider) == pytest.approx(60, rel=0.02)
+        assert learnt == [{"requests": 60}]
+
+
+def test_scopes_without_end_are_not_kept_apart() -> None:
+    """An endpoint that names its limits anew with each answer doesn't fill the memory."""
+    limits = Limits(1, None, FakeClock())
+    for number in range(1000):
+        limits.learn([StatedLimit("requests", 1000 + number, scope=f"s{number}")])
+    assert len(limits._meters._all) <= 16
+
+
+@pytest.mark.anyio
 async def test_what_the_user_allows_is_never_raised() -> None:
     """An endpoint that states more than the user allows changes nothing."""
     clock = FakeClock()

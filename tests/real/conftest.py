@@ -166,7 +166,7 @@ class Job:
     def finish(self, code: int = 0) -> "Job":
         """Wait for its end with that exit code. Whatever happened: no traceback, and no key in what was printed."""
         assert self.process is not None
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=120)
         self.stdout, self.stderr = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
         said = self.stdout + self.stderr
         assert "Traceback" not in said, said

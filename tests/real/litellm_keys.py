@@ -14,7 +14,7 @@ SPENT = litellm.BudgetExceededError(current_cost=1.5, max_budget=1.0)
 
 async def authenticate(_request: Any, api_key: str) -> UserAPIKeyAuth:
     if api_key == os.environ["LIMITED_KEY"]:
-        return UserAPIKeyAuth(api_key=api_key, rpm_limit=5)
+        return UserAPIKeyAuth(api_key=api_key, rpm_limit=30)
     if api_key == os.environ["SPENT_KEY"]:
         raise ProxyException(message=SPENT.message, type=ProxyErrorTypes.budget_exceeded, param=None, code=429)
     if api_key == os.environ["UNKNOWN_KEY"]:

@@ -13,13 +13,14 @@ ROWS = 20
 
 def test_what_passes(litellm: Server, job: Callable[..., Job]) -> None:
     """A key's limit, a model one of whose deployments is down, and one that is rate limited: all rows end ok, each is
-    asked as often as it was tried, and none may have been billed twice.
+    asked as often as it was tried, and none may have been billed twice. The key's limit is learnt from the headers.
     """
-    limited = job(litellm, key=LIMITED_KEY, concurrency=8).sums(12).start()
-    others = [job(litellm._replace(model=model), concurrency=4, max_attempts=20) for model in ("half", "third")]
+    limited = job(litellm, key=LIMITED_KEY, concurrency=64).sums(38).start()
+    others = [job(litellm._replace(model=model), concurrency=4, max_attempts=20) for model in ("quarter", "third")]
     for one in others:
         one.sums(ROWS).start()
     limited.finish().assert_sums()
+    assert "the endpoint allows 30 requests a minute: that is kept" in limited.stderr
     for one in (limited, *(one.finish() for one in others)):
         results = one.results()
         assert [row["status"] for row in results] == ["ok"] * len(one.texts)

@@ -1,0 +1,131 @@
+"""The limits of one endpoint together: requests and tokens a minute, the user's and its own. They count and never wait.
+
+What the user states is never exceeded; what the endpoint states of itself is learnt from every answer, and kept too.
+"""
+
+import msgspec
+
+from batchrun.clock import Clock
+from batchrun.errors import EndpointError, Kind
+from batchrun.pace.meter import Entry, Meter, Minute
+from batchrun.pace.tokens import Load, TokenEstimate
+from batchrun.records import Request, StatedLimit, Usage
+
+_REQUEST_SLACK = 1.002
+_TOKEN_SLACK = 1.02
+_MOST_METERS = 16
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What one request took when it started, to be settled when it has ended."""
+
+    load: Load
+    entry: Entry | None
+
+
+class Meters:
+    """The limits of one endpoint together. `active` says whether there is any."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        estimate: TokenEstimate,
+        clock: Clock,
+    ) -> None:
+        self._estimate = estimate
+        self._tokens_per_minute = tokens_per_minute
+        self._minute = None if tokens_per_minute is None else Minute(tokens_per_minute, clock)
+        self._clock = clock
+        self._given = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        self._all: dict[tuple[str, str], Meter] = {}
+        self._used: list[tuple[str, Meter]] = []
+        for unit in self._given:
+            self._meter(unit, "")
+        self._look()
+
+    @property
+    def active(self) -> bool:
+        return bool(self._used)
+
+    def start(self, request: Request) -> tuple[float, Taken | None]:
+        """Let a request take what it needs, if it may start now: (0, what it took, to be settled; None where tokens don't
+        count). Else (seconds until it may, None). Raises EndpointError for one that will never fit.
+        """
+        load = self._load(request)
+        wait_s = max((meter.wait_s() for _, meter in self._used), default=0.0)
+        if wait_s <= 0 and self._minute is not None and load is not None:
+            wait_s = self._minute.wait_s(load.tokens)
+        if wait_s > 0:
+            return wait_s, None
+        for unit, meter in self._used:
+            meter.take(_share(unit, load))
+        if load is None:
+            return 0.0, None
+        return 0.0, Taken(load, None if self._minute is None else self._minute.take(load.tokens))
+
+    def settle(self, request: Request, taken: Taken, usage: Usage | None) -> None:
+        """What a request really took; without usage it took nothing."""
+        load = taken.load
+        if usage is not None:
+            self._estimate.learn(request, load, usage)
+        used = Load(usage.prompt, usage.completion) if usage is not None else Load(0, 0)
+        for unit, meter in self._used:
+            if unit != "requests":
+                meter.settle(_share(unit, used) - _share(unit, load))
+        if self._minute is not None and taken.entry is not None:
+            self._minute.settle(taken.entry, used.tokens)
+
+    def learn(self, limits: list[StatedLimit]) -> dict[str, float]:
+        """Keep the limits that the endpoint states. Returns those that it states for the first time and that are less
+        than what the user allows, in units a minute.
+        """
+        news: dict[str, float] = {}
+        for stated in limits:
+            meter = self._meter(stated.unit, stated.scope)
+            known = meter.learnt
+            meter.learn(stated)
+            least = min(news.get(stated.unit, float("inf")), self._given.get(stated.unit) or float("inf"))
+            if known is None and meter.learnt is not None and meter.learnt < least:
+                news[stated.unit] = meter.learnt
+        self._look()
+        return news
+
+    def _meter(self, unit: str, scope: str) -> Meter:
+        """The meter of a limit. Each scope has its own, for all of them are to be kept; the first holds what the user
+        allows too.
+        """
+        if len(self._all) >= _MOST_METERS:
+            scope = ""
+        if (unit, scope) not in self._all:
+            slack = _REQUEST_SLACK if unit == "requests" else _TOKEN_SLACK
+            given = None if scope else self._given.get(unit)
+            self._all[unit, scope] = Meter(given, slack, self._clock)
+        return self._all[unit, scope]
+
+    def _load(self, request: Request) -> Load | None:
+        """Only what the user allows is held against a request: an endpoint says itself what is too large for it."""
+        if not self._counts_tokens:
+            return None
+        load = self._estimate.of(request)
+        most = self._tokens_per_minute
+        if most is not None and load.least > most:
+            raise EndpointError(
+                Kind.BAD_REQUEST,
+                f"the request is larger than the whole limit: about {load.prompt + load.bound:.0f} tokens (prompt and "
+                f"max_tokens), and tokens_per_minute is {most:g}; lower max_tokens, or raise [limits] tokens_per_minute",
+            )
+        return load
+
+    def _look(self) -> None:
+        self._used = [(unit, meter) for (unit, _), meter in self._all.items() if meter.active]
+        self._counts_tokens = any(unit != "requests" for unit, _ in self._used)
+
+
+def _share(unit: str, load: Load | None) -> float:
+    """What a load takes of a limit."""
+    if unit == "requests":
+        return 1.0
+    if load is None:
+        return 0.0
+    return {"tokens": load.tokens, "input_tokens": load.prompt}.get(unit, load.completion)
