@@ -4,10 +4,11 @@ The only owner of tqdm. Everything goes to stderr; nothing here decides anything
 """
 
 import collections
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -35,7 +36,7 @@ class Progress:
         self.spent_usd = 0.0
         self._note = ""
         self._bar = (
-            tqdm(total=total, unit="req", file=self._out, dynamic_ncols=True, smoothing=0.1, mininterval=0.2)
+            tqdm(total=total, unit="req", file=self._out, smoothing=0.1, mininterval=0.2, **_size(self._out))
             if mode == "bar"
             else None
         )
@@ -132,6 +133,19 @@ def printable(text: str) -> str:
     return "".join(
         char if char == "\n" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
     )
+
+
+def _size(out: TextIO) -> dict[str, Any]:
+    """The bar follows the terminal's size. In one that doesn't know its own (0 × 0, as CI makes them) tqdm would draw
+    nothing.
+    """
+    try:
+        size = os.get_terminal_size(out.fileno())
+    except (OSError, ValueError):  # no terminal after all
+        return {"dynamic_ncols": True}
+    if size.lines and size.columns:
+        return {"dynamic_ncols": True}
+    return {"ncols": size.columns or 80, "nrows": size.lines or 24}
 
 
 def _time() -> str:
