@@ -61,7 +61,9 @@ class Assembly:
         assert job.output.path is not None
         self.run_dir = RunDir(job.output.path, job.output.state)
 
-    def client(self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[list[StatedLimit]], None]) -> Client:
+    def client(
+        self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[str, list[StatedLimit]], None]
+    ) -> Client:
         job = self.job
         return Client(
             url,

@@ -92,8 +92,9 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
     with assembly.live_url() as url:
         async with opened(transport, url, assembly.note) as wire:
             limits: list[StatedLimit] = []
+            client = assembly.client(url, wire, raw=True, on_limits=lambda _model, stated: limits.extend(stated))
             try:
-                answer = await assembly.client(url, wire, raw=True, on_limits=limits.extend).complete(request)
+                answer = await client.complete(request)
             except EndpointError as error:
                 mend = mend_of(error, assembly.job.endpoint.api_key_env)
                 return Trial(url, request, None, error, mend, limits)

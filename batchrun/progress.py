@@ -79,8 +79,8 @@ class Progress:
     def resume(self, after_s: float) -> None:
         self.say(f"{_time()} the endpoint answers again, after {clock(after_s)}")
 
-    def learnt(self, limits: dict[str, float]) -> None:
-        self.say(f"the endpoint allows {stated(limits)}: that is kept")
+    def learnt(self, model: str, limits: dict[str, float]) -> None:
+        self.say(f"the endpoint allows {stated(limits)} for {model}: that is kept")
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         self.say(

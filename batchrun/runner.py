@@ -40,8 +40,8 @@ class Observer(Protocol):
     def resume(self, after_s: float) -> None:
         """The endpoint answers again."""
 
-    def learnt(self, limits: dict[str, float]) -> None:
-        """The endpoint states limits, in units a minute, that are kept from now on."""
+    def learnt(self, model: str, limits: dict[str, float]) -> None:
+        """The endpoint states limits for a model, in units a minute, that are kept from now on."""
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """The run was told to stop."""
@@ -61,7 +61,7 @@ class Silent:
 
     def resume(self, after_s: float) -> None: ...
 
-    def learnt(self, limits: dict[str, float]) -> None: ...
+    def learnt(self, model: str, limits: dict[str, float]) -> None: ...
 
     def draining(self, in_flight: int, grace_s: float) -> None: ...
 

@@ -37,12 +37,12 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     """A limit that is kept, a pause with its length, and its end: one line each, the last two with the time of day."""
     out = io.StringIO()
     shown = Progress("log", 2, lambda _result: 0.0, out)
-    shown.learnt({"requests": 500, "input_tokens": 40_000})
+    shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
     shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
     shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
     shown.resume(754.2)
     limits, wait, probe, back = out.getvalue().splitlines()
-    assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute: that is kept"
+    assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
     assert wait[8:] == (
         " paused, probing the endpoint for up to 1:00:00: cannot connect to host:80: Connection refused"
     )

@@ -41,7 +41,8 @@ class Client:
     """A `Complete` for one endpoint. `url` is that of its chat completions; the other paths stand beside it.
 
     `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
-    `raw` keeps the body of plain answers. `on_limits` hears what every answer's headers state of the endpoint's limits.
+    `raw` keeps the body of plain answers. `on_limits` hears the model that was asked, and what the
+    answer's headers state of the endpoint's limits.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Client:
         key: str | None = None,
         headers: dict[str, str] | None = None,
         raw: bool = False,
-        on_limits: Callable[[list[StatedLimit]], None] | None = None,
+        on_limits: Callable[[str, list[StatedLimit]], None] | None = None,
     ) -> None:
         self._url = httpx.URL(url)
         self._urls = {path: httpx.URL(beside(url, path)) for path in PATHS}
@@ -111,7 +112,7 @@ class Client:
                 if self._on_limits is not None and any(
                     b"ratelimit" in name.lower() for name, _ in response.headers.raw
                 ):
-                    self._on_limits(stated_limits(response.headers, self._clock.epoch()))
+                    self._on_limits(request.model, stated_limits(response.headers, self._clock.epoch()))
                 if not 200 <= response.status_code < 300:
                     raise await self._fault(response)
                 async with contextlib.aclosing(_blocks(response)) as blocks:

@@ -26,8 +26,8 @@ class Limits:
     """`concurrency` attempts in flight at most, `requests_per_minute` attempts started and `tokens_per_minute` taken.
 
     Starts are evenly spaced, which suits endpoints that count by the second, and a little wider than the rate asks for
-    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `on_learnt` hears of limits that the endpoint
-    states and that are kept from then on, in units a minute.
+    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `on_learnt` hears of a model's limits that the
+    endpoint states and that are kept from then on, in units a minute.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Limits:
         *,
         tokens_per_minute: float | None = None,
         bound: Callable[[Request], int | None] = lambda _request: None,
-        on_learnt: Callable[[dict[str, float]], None] = lambda _limits: None,
+        on_learnt: Callable[[str, dict[str, float]], None] = lambda _model, _limits: None,
     ) -> None:
         self._places = anyio.Semaphore(concurrency, fast_acquire=True)
         self._meters = Meters(requests_per_minute, tokens_per_minute, TokenEstimate(bound), clock)
@@ -71,10 +71,10 @@ class Limits:
             self._paused_until = until
             self._spread_s = max(_SPREAD * seconds, min(seconds, _LEAST_SPREAD_S))
 
-    def learn(self, limits: list[StatedLimit]) -> None:
-        """Keep the limits that the endpoint states of itself; they never raise what the user allows."""
-        if news := self._meters.learn(limits):
-            self._on_learnt(news)
+    def learn(self, model: str, limits: list[StatedLimit]) -> None:
+        """Keep the limits that the endpoint states with an answer of a model; they never raise what the user allows."""
+        if news := self._meters.learn(model, limits):
+            self._on_learnt(model, news)
 
     async def _counted(self, inner: Complete, request: Request) -> Answer:
         started = self._clock.now()

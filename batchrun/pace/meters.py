@@ -13,7 +13,9 @@ from batchrun.records import Request, StatedLimit, Usage
 
 _REQUEST_SLACK = 1.002
 _TOKEN_SLACK = 1.02
-_MOST_METERS = 16
+_MOST_METERS = 64
+EVERYBODY = ""
+"""In the place of a model: a limit that counts the requests to all of them."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -38,10 +40,10 @@ class Meters:
         self._minute = None if tokens_per_minute is None else Minute(tokens_per_minute, clock)
         self._clock = clock
         self._given = {"requests": requests_per_minute, "tokens": tokens_per_minute}
-        self._all: dict[tuple[str, str], Meter] = {}
-        self._used: list[tuple[str, Meter]] = []
+        self._all: dict[tuple[str, str, str], Meter] = {}
+        self._used: dict[str, list[tuple[str, Meter]]] = {}
         for unit in self._given:
-            self._meter(unit, "")
+            self._meter(EVERYBODY, unit, "")
         self._look()
 
     @property
@@ -52,13 +54,14 @@ class Meters:
         """Let a request take what it needs, if it may start now: (0, what it took, to be settled; None where tokens don't
         count). Else (seconds until it may, None). Raises EndpointError for one that will never fit.
         """
-        load = self._load(request)
-        wait_s = max((meter.wait_s() for _, meter in self._used), default=0.0)
+        used = self._of(request.model)
+        load = self._load(request) if any(unit != "requests" for unit, _ in used) else None
+        wait_s = max((meter.wait_s() for _, meter in used), default=0.0)
         if wait_s <= 0 and self._minute is not None and load is not None:
             wait_s = self._minute.wait_s(load.tokens)
         if wait_s > 0:
             return wait_s, None
-        for unit, meter in self._used:
+        for unit, meter in used:
             meter.take(_share(unit, load))
         if load is None:
             return 0.0, None
@@ -70,19 +73,22 @@ class Meters:
         if usage is not None:
             self._estimate.learn(request, load, usage)
         used = Load(usage.prompt, usage.completion) if usage is not None else Load(0, 0)
-        for unit, meter in self._used:
+        for unit, meter in self._of(request.model):
             if unit != "requests":
                 meter.settle(_share(unit, used) - _share(unit, load))
         if self._minute is not None and taken.entry is not None:
             self._minute.settle(taken.entry, used.tokens)
 
-    def learn(self, limits: list[StatedLimit]) -> dict[str, float]:
-        """Keep the limits that the endpoint states. Returns those that it states for the first time and that are less
-        than what the user allows, in units a minute.
+    def learn(self, model: str, limits: list[StatedLimit]) -> dict[str, float]:
+        """Keep the limits that the endpoint states with an answer of a model. Returns those that it states for the first
+        time and that are less than what the user allows, in units a minute.
+
+        A limit is the model's (so are OpenAI's, Groq's and Azure's), unless it is said to be somebody else's.
         """
         news: dict[str, float] = {}
         for stated in limits:
-            meter = self._meter(stated.unit, stated.scope)
+            whose = EVERYBODY if stated.scope and "model" not in stated.scope else model
+            meter = self._meter(whose, stated.unit, stated.scope)
             known = meter.learnt
             meter.learn(stated)
             least = min(news.get(stated.unit, float("inf")), self._given.get(stated.unit) or float("inf"))
@@ -91,22 +97,22 @@ class Meters:
         self._look()
         return news
 
-    def _meter(self, unit: str, scope: str) -> Meter:
-        """The meter of a limit. Each scope has its own, for all of them are to be kept; the first holds what the user
-        allows too.
-        """
-        if len(self._all) >= _MOST_METERS:
-            scope = ""
-        if (unit, scope) not in self._all:
-            slack = _REQUEST_SLACK if unit == "requests" else _TOKEN_SLACK
-            given = None if scope else self._given.get(unit)
-            self._all[unit, scope] = Meter(given, slack, self._clock)
-        return self._all[unit, scope]
+    def _of(self, model: str) -> list[tuple[str, Meter]]:
+        """The limits that a request to a model has to keep."""
+        return self._used.get(EVERYBODY, []) + self._used.get(model, [])
 
-    def _load(self, request: Request) -> Load | None:
+    def _meter(self, model: str, unit: str, scope: str) -> Meter:
+        """The meter of a limit; each has its own, for all of them are to be kept."""
+        if len(self._all) >= _MOST_METERS:
+            model, scope = EVERYBODY, ""
+        if (model, unit, scope) not in self._all:
+            slack = _REQUEST_SLACK if unit == "requests" else _TOKEN_SLACK
+            given = self._given.get(unit) if (model, scope) == (EVERYBODY, "") else None
+            self._all[model, unit, scope] = Meter(given, slack, self._clock)
+        return self._all[model, unit, scope]
+
+    def _load(self, request: Request) -> Load:
         """Only what the user allows is held against a request: an endpoint says itself what is too large for it."""
-        if not self._counts_tokens:
-            return None
         load = self._estimate.of(request)
         most = self._tokens_per_minute
         if most is not None and load.least > most:
@@ -118,8 +124,10 @@ class Meters:
         return load
 
     def _look(self) -> None:
-        self._used = [(unit, meter) for (unit, _), meter in self._all.items() if meter.active]
-        self._counts_tokens = any(unit != "requests" for unit, _ in self._used)
+        self._used = {}
+        for (model, unit, _), meter in self._all.items():
+            if meter.active:
+                self._used.setdefault(model, []).append((unit, meter))
 
 
 def _share(unit: str, load: Load | None) -> float:

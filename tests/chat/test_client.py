@@ -251,14 +251,14 @@ async def test_stated_wait_is_carried() -> None:
 @pytest.mark.parametrize("status", [200, 429])
 async def test_stated_limits_are_told(status: int) -> None:
     """What the headers say of the endpoint's limits is told, with an answer and with a refusal; silence tells nothing."""
-    told: list[list[StatedLimit]] = []
+    told: list[tuple[str, list[StatedLimit]]] = []
     said = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "9"}
     for headers in (said, {}):
         made = Transport(lambda headers=headers: response(status, PLAIN, **headers))  # type: ignore[misc]
-        asking = Client(URL, made, timeouts=Timeouts(), clock=SystemClock(), on_limits=told.append)
+        asking = Client(URL, made, timeouts=Timeouts(), clock=SystemClock(), on_limits=lambda *said: told.append(said))
         with contextlib.suppress(EndpointError):
             await asking.complete(asked())
-    assert told == [[StatedLimit("requests", 60, 9)]]
+    assert told == [("m", [StatedLimit("requests", 60, 9)])]
 
 
 TRANSPORT_FAULTS = [

@@ -30,7 +30,9 @@ def test_what_the_endpoint_states_is_told(
         flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "4", "-o", tmp_path / "out")
         process = batchrun("run", *flags, "--progress", "log")
         assert process.returncode == 0, process.stderr
-    assert process.stderr.count(f"the endpoint allows {most:,} {unit.partition('_')[0]} a minute: that is kept") == 1
+    assert (
+        process.stderr.count(f"the endpoint allows {most:,} {unit.partition('_')[0]} a minute for m: that is kept") == 1
+    )
 
 
 def test_a_row_larger_than_the_whole_limit_fails_and_says_so(

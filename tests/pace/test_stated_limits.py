@@ -2,6 +2,7 @@
 several ways (contract.md §7.5, endpoint.md §5).
 """
 
+import functools
 import random
 
 import anyio
@@ -19,8 +20,20 @@ from .virtual import FakeClock
 BODY = b'{"messages":[{"content":"' + b"word " * 34 + b'","role":"user"}],"model":"m"}'
 
 
-def request(number: int = 0, body: bytes = BODY) -> Request:
-    return Request(number, str(number), "default", 0, body, f"h{number}", "m")
+def request(number: int = 0, body: bytes = BODY, model: str = "m") -> Request:
+    return Request(number, str(number), "default", 0, body, f"h{number}", model)
+
+
+class Told:
+    """Hears of limits that are learnt."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.limits: list[dict[str, float]] = []
+
+    def __call__(self, model: str, limits: dict[str, float]) -> None:
+        self.models.append(model)
+        self.limits.append(limits)
 
 
 async def ask(limits: Limits, provider: Provider, requests: list[Request]) -> None:
@@ -53,7 +66,7 @@ async def test_the_limit_of_requests_is_learnt(kind: type[Evenly | Anew], per_mi
     clock = FakeClock()
     provider = Provider(clock, {"requests": kind(per_minute)})
     limits = Limits(16, None, clock)
-    provider.hear = limits.learn
+    provider.hear = functools.partial(limits.learn, "m")
     await ask(limits, provider, [request(number) for number in range(4 * per_minute)])
     assert provider.refused <= 24
     assert rate(provider, since_s=60) >= 0.9 * per_minute
@@ -67,7 +80,7 @@ async def test_the_limit_of_tokens_is_learnt(kind: type[Evenly | Anew], bounded:
     clock = FakeClock()
     provider = Provider(clock, {"tokens": kind(20_000)}, charge=lambda _request: 50 + (500 if bounded else 20))
     limits = Limits(16, None, clock, bound=lambda _request: 500 if bounded else None)
-    provider.hear = limits.learn
+    provider.hear = functools.partial(limits.learn, "m")
     await ask(limits, provider, [request(number) for number in range(1000)])
     assert provider.refused <= 24
     assert rate(provider, since_s=60) >= 0.9 * 20_000 / 70
@@ -79,7 +92,7 @@ async def test_a_limit_that_others_use_too_is_shared() -> None:
     clock = FakeClock()
     provider = Provider(clock, {"requests": Evenly(300)})
     limits = Limits(16, None, clock)
-    provider.hear = limits.learn
+    provider.hear = functools.partial(limits.learn, "m")
 
     async def somebody_else() -> None:
         while True:
@@ -102,12 +115,12 @@ async def test_a_limit_of_a_day_is_none_of_a_minute(unit: str) -> None:
     """
     clock = FakeClock()
     provider = Provider(clock, {unit: Evenly(14_400, 86_400.0)}, usage=lambda _request: Usage(5, 5, 10))
-    learnt: list[dict[str, float]] = []
-    limits = Limits(16, None, clock, on_learnt=learnt.append)
-    provider.hear = limits.learn
+    told = Told()
+    limits = Limits(16, None, clock, on_learnt=told)
+    provider.hear = functools.partial(limits.learn, "m")
     await ask(limits, provider, [request(number) for number in range(1000)])
     assert rate(provider) >= 0.95 * 16 / 0.5 * 60
-    assert (provider.refused, learnt) == (0, [])
+    assert (provider.refused, told.limits) == (0, [])
 
 
 SAID = [
@@ -130,18 +143,18 @@ SAID = [
 )
 def test_which_limits_are_of_a_minute(stated: StatedLimit, kept: bool) -> None:
     """Only a limit that is counted by the minute is kept; its name or its numbers tell."""
-    learnt: list[dict[str, float]] = []
-    Limits(1, None, FakeClock(), on_learnt=learnt.append).learn([stated])
-    assert learnt == ([{stated.unit: stated.limit}] if kept else [])
+    told = Told()
+    Limits(1, None, FakeClock(), on_learnt=told).learn("m", [stated])
+    assert told.limits == ([{stated.unit: stated.limit}] if kept else [])
 
 
 def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
     """A limit above what the user allows is not told of; one below is, once, however often it is stated."""
-    learnt: list[dict[str, float]] = []
-    limits = Limits(1, 100, FakeClock(), on_learnt=learnt.append)
+    told = Told()
+    limits = Limits(1, 100, FakeClock(), on_learnt=told)
     for _ in range(3):
-        limits.learn([StatedLimit("requests", 500, 499, 0.12), StatedLimit("tokens", 1000, 900, 6.0)])
-    assert learnt == [{"tokens": 1000}]
+        limits.learn("m", [StatedLimit("requests", 500, 499, 0.12), StatedLimit("tokens", 1000, 900, 6.0)])
+    assert told.limits == [{"tokens": 1000}]
 
 
 @pytest.mark.anyio
@@ -150,20 +163,34 @@ async def test_every_scope_of_a_limit_is_kept() -> None:
     for limits_of in ([("api_key", 600), ("team", 60)], [("", 60), ("team", 600)]):
         clock = FakeClock()
         provider = Provider(clock, {})
-        learnt: list[dict[str, float]] = []
-        limits = Limits(16, None, clock, on_learnt=learnt.append)
-        limits.learn([StatedLimit("requests", limit, scope=scope) for scope, limit in limits_of])
+        told = Told()
+        limits = Limits(16, None, clock, on_learnt=told)
+        limits.learn("m", [StatedLimit("requests", limit, scope=scope) for scope, limit in limits_of])
         await ask(limits, provider, [request(number) for number in range(30)])
         assert rate(provider) == pytest.approx(60, rel=0.02)
-        assert learnt == [{"requests": 60}]
+        assert told.limits == [{"requests": 60}]
+
+
+@pytest.mark.anyio
+async def test_each_model_has_its_own_limits() -> None:
+    """A limit that an answer of one model states slows that model alone; one of the key slows them all."""
+    for scope, at_the_end in (("", 20.0), ("model_per_key", 20.0), ("api_key", 79.0)):
+        clock = FakeClock()
+        provider = Provider(clock, {})
+        told = Told()
+        limits = Limits(64, None, clock, on_learnt=told)
+        limits.learn("slow", [StatedLimit("requests", 60, scope=scope)])
+        await ask(limits, provider, [request(number, model="fast" if number % 4 else "slow") for number in range(80)])
+        assert max(at for at, _ in provider.starts) - 100.0 == pytest.approx(at_the_end, abs=1.5)
+        assert (told.models, told.limits) == (["slow"], [{"requests": 60}])
 
 
 def test_scopes_without_end_are_not_kept_apart() -> None:
     """An endpoint that names its limits anew with each answer doesn't fill the memory."""
     limits = Limits(1, None, FakeClock())
     for number in range(1000):
-        limits.learn([StatedLimit("requests", 1000 + number, scope=f"s{number}")])
-    assert len(limits._meters._all) <= 16
+        limits.learn("m", [StatedLimit("requests", 1000 + number, scope=f"s{number}")])
+    assert len(limits._meters._all) <= 64
 
 
 @pytest.mark.anyio
@@ -172,7 +199,7 @@ async def test_what_the_user_allows_is_never_raised() -> None:
     clock = FakeClock()
     provider = Provider(clock, {"requests": Evenly(6000)})
     limits = Limits(16, 60, clock)
-    provider.hear = limits.learn
+    provider.hear = functools.partial(limits.learn, "m")
     await ask(limits, provider, [request(number) for number in range(60)])
     assert 0.98 * 60 <= rate(provider) <= 60
 
@@ -226,7 +253,7 @@ async def test_what_the_endpoint_states_refuses_nothing() -> None:
     clock = FakeClock()
     provider = Provider(clock, {})
     limits = Limits(4, None, clock, bound=lambda _one: 4000)
-    limits.learn([StatedLimit("tokens", 1000, 1000, None)])
+    limits.learn("m", [StatedLimit("tokens", 1000, 1000, None)])
     await limits.wrap(provider.complete)(request())
     assert len(provider.starts) == 1
 

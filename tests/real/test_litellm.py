@@ -20,7 +20,7 @@ def test_what_passes(litellm: Server, job: Callable[..., Job]) -> None:
     for one in others:
         one.sums(ROWS).start()
     limited.finish().assert_sums()
-    assert "the endpoint allows 30 requests a minute: that is kept" in limited.stderr
+    assert f"the endpoint allows 30 requests a minute for {litellm.model}: that is kept" in limited.stderr
     for one in (limited, *(one.finish() for one in others)):
         results = one.results()
         assert [row["status"] for row in results] == ["ok"] * len(one.texts)
