@@ -159,15 +159,16 @@ class Session:
         job = self._assembly.job
         assert isinstance(job.limits.concurrency, int)
         ledger.hold_back(job.limits.concurrency)
+        guard = Guard(clock, watcher.pause, watcher.resume, key_env=job.endpoint.api_key_env)
         limits = Limits(
             job.limits.concurrency,
             job.limits.requests_per_minute,
             clock,
             tokens_per_minute=job.limits.tokens_per_minute,
             bound=most_completion_tokens,
+            admit=guard.check,
             on_learnt=watcher.learnt,
         )
-        guard = Guard(clock, watcher.pause, watcher.resume, key_env=job.endpoint.api_key_env)
 
         def stack(announced: Complete) -> Complete:
             return retrying(guard.wrap(limits.wrap(guard.admit(announced))), job.retry, clock, watcher.retry)

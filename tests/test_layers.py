@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner", "progress"),
     ("results",),
     ("rows", "chat", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts"),
+    ("errors", "records", "job", "clock", "interrupts", "tokens"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 

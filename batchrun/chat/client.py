@@ -25,12 +25,12 @@ from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
 from batchrun.records import CHAT, PATHS, Answer, Request, StatedLimit, Usage
+from batchrun.tokens import BYTES_PER_TOKEN, prompt_tokens
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 _ERROR_CAP = 1 << 20
 _MESSAGE_CHARS = 1000
 _BODY_CHARS = 2000
-BYTES_PER_TOKEN = 4
 ERROR_BODY_S = 10.0
 """How long an error's body may take to come: its status is known already, and a drip must not hide it."""
 DONE_LINGER_S = 0.1
@@ -226,10 +226,10 @@ def sent_body(request: Request) -> bytes:
 
 
 def _usage(answer: Answer, request: Request) -> Usage:
-    """The usage as reported, or an estimate from the bytes that went each way."""
+    """The usage as reported, or an estimate from the text that went each way."""
     if answer.usage.source != "missing":
         return answer.usage
     texts = (answer.completion, answer.reasoning, answer.refusal, answer.tool_calls)
-    prompt = -(-len(request.body) // BYTES_PER_TOKEN)
+    prompt = prompt_tokens(request.body)
     completion = -(-sum(len(text.encode()) for text in texts if text) // BYTES_PER_TOKEN)
     return Usage(prompt, completion, prompt + completion, source="estimated")

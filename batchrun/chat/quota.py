@@ -2,8 +2,9 @@
 
 Sources: OpenAI and Azure "Rate limits", Groq "Rate limits" (x-ratelimit-limit|remaining|reset-requests|tokens), Mistral
 (…-req-minute, …-tokens-minute), Cerebras "Rate limits" (…-requests-day, …-tokens-minute), Anthropic "Rate limits"
-(anthropic-ratelimit-UNIT-limit|remaining|reset), OpenRouter "Limits" (x-ratelimit-limit|remaining|reset), LiteLLM's
-litellm/proxy/hooks/parallel_request_limiter_v3.py (x-ratelimit-SCOPE-limit|remaining-requests|tokens).
+(anthropic-ratelimit-UNIT-limit|remaining|reset), OpenRouter "Limits" (x-ratelimit-limit|remaining|reset), Azure and GitHub
+Models (x-ratelimit-renewalperiod-requests|tokens), LiteLLM litellm/proxy/hooks/parallel_request_limiter_v3.py
+(x-ratelimit-SCOPE-limit|remaining-requests|tokens).
 """
 
 import re
@@ -18,6 +19,7 @@ _NAME = re.compile(
     r"(?:x-)?ratelimit-(?:([a-z0-9_]+)-)?(limit|remaining|reset)(?:-(requests|req|tokens|input-tokens|output-tokens))?"
     r"(?:-(second|minute|hour|day))?"
 )
+_PERIOD = re.compile(r"x-ratelimit-renewalperiod-(requests|tokens)")
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-(requests|tokens|input-tokens|output-tokens)-(limit|remaining|reset)")
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _UNITS = {"req": "requests", "input-tokens": "input_tokens", "output-tokens": "output_tokens"}
@@ -32,6 +34,7 @@ class Said(msgspec.Struct):
     limit: str | None = None
     remaining: str | None = None
     reset: str | None = None
+    period: str | None = None
 
 
 def limits_in(headers: Mapping[str, str]) -> Iterable[Said]:
@@ -46,6 +49,8 @@ def limits_in(headers: Mapping[str, str]) -> Iterable[Said]:
         elif match := _ANTHROPIC.fullmatch(name):
             unit, what = match.groups()
             scope = window = ""
+        elif match := _PERIOD.fullmatch(name):
+            scope, unit, what, window = "", match[1], "period", ""
         else:
             continue
         unit = _UNITS.get(unit, unit)
@@ -60,11 +65,18 @@ def stated_limits(headers: Mapping[str, str], epoch: float) -> list[StatedLimit]
         StatedLimit(
             said.unit,
             limit,
-            None if said.remaining is None else number(said.remaining),
+            rest(said.remaining),
             None if said.reset is None else duration_or_moment_s(said.reset, epoch),
-            _WINDOWS.get(said.window),
+            _WINDOWS.get(said.window) or number(said.period or "") or None,
             said.scope,
         )
         for said in limits_in(headers)
         if said.unit and said.limit is not None and (limit := number(said.limit))
     ]
+
+
+def rest(text: str | None) -> float | None:
+    """What remains. Some count on below zero."""
+    if text is None:
+        return None
+    return 0.0 if text.strip().startswith("-") and number(text.strip()[1:]) is not None else number(text)

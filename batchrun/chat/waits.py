@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from batchrun.chat.duration import clipped, duration_or_moment_s, duration_s, number
-from batchrun.chat.quota import limits_in
+from batchrun.chat.quota import limits_in, rest
 
 _SAID = re.compile(
     r"(?:try again|retry|wait)(?: your request)?(?: in| after| for)?:? "
@@ -36,7 +36,7 @@ def stated_wait_s(headers: Mapping[str, str], epoch: float, status: int = 0) -> 
     for limit in limits_in(headers):
         wait = None if limit.reset is None else duration_or_moment_s(limit.reset, epoch)
         if wait is not None:
-            (spent if number(limit.remaining or "") == 0 else others).append(wait)
+            (spent if rest(limit.remaining) == 0 else others).append(wait)
     if spent:
         return max(spent)
     return min(others, default=None) if status in LIMITING else None

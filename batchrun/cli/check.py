@@ -8,6 +8,7 @@ from batchrun.records import StatedLimit
 EXAMPLES = "batchrun check jobs/relay.toml · batchrun check reviews.jsonl --base-url … --model …"
 
 _SHOWN = 500
+_WINDOWS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
 
 
 def command(
@@ -89,12 +90,13 @@ def command(
 
 
 def _limits(limits: list[StatedLimit]) -> str | None:
-    """What the endpoint states of its limits; they have no window but the one their name may give."""
-    parts = [
-        f"{one.limit:,.10g} {one.unit.replace('_', ' ')}"
-        + ("" if one.remaining is None else f" ({one.remaining:,.10g} left)")
-        for one in limits
-    ]
+    """What the endpoint states of its limits; over which time and for whom where their names say so."""
+    parts = []
+    for one in limits:
+        window = "" if one.window_s is None else " " + _WINDOWS.get(one.window_s, f"in {one.window_s:g} s")
+        left = "" if one.remaining is None else f" ({one.remaining:,.10g} left)"
+        whose = f" for the {one.scope.replace('_', ' ')}" if one.scope else ""
+        parts.append(f"{one.limit:,.10g} {one.unit.replace('_', ' ')}{window}{whose}{left}")
     return ", ".join(parts) + ", as the endpoint states" if parts else None
 
 

@@ -6,8 +6,7 @@ import msgspec
 
 from batchrun.judge.prices import Prices, priced_cost
 from batchrun.records import EMBEDDINGS, RESPONSES, Request
-
-BYTES_PER_TOKEN = 4
+from batchrun.tokens import prompt_tokens
 
 
 class _Ceiling(msgspec.Struct):
@@ -57,7 +56,7 @@ class Ceiling:
 
 
 class Estimate:
-    """Sums over requests. A token is taken as 4 bytes of the body.
+    """Sums over requests, with the tokens of a prompt as they are reckoned (batchrun.tokens).
 
     Money is in pico-dollars, None where a price or a bound is missing.
     """
@@ -71,7 +70,7 @@ class Estimate:
 
     def add(self, request: Request) -> None:
         self.requests += 1
-        prompt = -(-len(request.body) // BYTES_PER_TOKEN)
+        prompt = prompt_tokens(request.body)
         self.prompt_tokens += prompt
         most = most_completion_tokens(request)
         if most is None:

@@ -80,12 +80,16 @@ class Guard:
 
         return complete
 
+    def check(self, request: Request) -> None:
+        """Send back what waits for its turn while the gate is closed: the probe alone may pass."""
+        if not self._open.is_set() and request is not self._probe_request:
+            raise _Closed
+
     def admit(self, inner: Complete) -> Complete:
         """The gate's other side, next to the wire: what waited for its place while the gate closed is sent back."""
 
         async def complete(request: Request) -> Answer:
-            if not self._open.is_set() and request is not self._probe_request:
-                raise _Closed
+            self.check(request)
             return await inner(request)
 
         return complete

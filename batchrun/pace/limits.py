@@ -12,7 +12,6 @@ import anyio
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.pace.meters import Meters, Taken
-from batchrun.pace.tokens import TokenEstimate
 from batchrun.records import Answer, Complete, Request, StatedLimit
 
 _LOOK_AGAIN_S = 0.25
@@ -26,7 +25,8 @@ class Limits:
     """`concurrency` attempts in flight at most, `requests_per_minute` attempts started and `tokens_per_minute` taken.
 
     Starts are evenly spaced, which suits endpoints that count by the second, and a little wider than the rate asks for
-    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `on_learnt` hears of a model's limits that the
+    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `admit` raises for a request that is to wait no
+    longer: it takes nothing from the limits. `on_learnt` hears of a model's limits that the
     endpoint states and that are kept from then on, in units a minute.
     """
 
@@ -38,10 +38,12 @@ class Limits:
         *,
         tokens_per_minute: float | None = None,
         bound: Callable[[Request], int | None] = lambda _request: None,
+        admit: Callable[[Request], None] = lambda _request: None,
         on_learnt: Callable[[str, dict[str, float]], None] = lambda _model, _limits: None,
     ) -> None:
         self._places = anyio.Semaphore(concurrency, fast_acquire=True)
-        self._meters = Meters(requests_per_minute, tokens_per_minute, TokenEstimate(bound), clock)
+        self._meters = Meters(requests_per_minute, tokens_per_minute, bound, clock)
+        self._admit = admit
         self._on_learnt = on_learnt
         self._clock = clock
         self._turn = anyio.Lock()
@@ -92,18 +94,17 @@ class Limits:
         return answer
 
     async def _settled(self, inner: Complete, request: Request, taken: Taken) -> Answer:
-        """What was reckoned is set right by what was used. An answer that was lost may have used it all."""
-        used, lost = None, False
+        """What was reckoned is set right by what was used."""
+        usage, lost = None, False
         try:
             answer = await self._counted(inner, request)
-            used = answer.usage
+            usage = answer.usage
             return answer
         except EndpointError as error:
             lost = error.unconfirmed
             raise
         finally:
-            if not lost:
-                self._meters.settle(request, taken, used)
+            self._meters.settle(request, taken, usage, lost=lost)
 
     def _strike(self, started: float, stated_s: float | None) -> None:
         """One rate limit. Where it states no wait the pause is short: each row backs off for itself besides.
@@ -126,9 +127,11 @@ class Limits:
             if not self._meters.active:
                 return None
             async with self._turn:
+                load = self._meters.load(request)
                 # the first in the line looks again and again: what is settled meanwhile may bring it forward
                 while self._paused_until <= self._clock.now():
-                    wait_s, taken = self._meters.start(request)
+                    self._admit(request)
+                    wait_s = self._meters.wait_s(request, load)
                     if wait_s <= 0:
-                        return taken
+                        return self._meters.take(request, load)
                     await self._clock.sleep(min(wait_s, _LOOK_AGAIN_S))

@@ -10,6 +10,7 @@ from batchrun.records import StatedLimit
 CATCH_UP_S = 0.1
 LONGEST_WINDOW_S = 120.0
 """A limit that takes longer than this to be renewed is not one of a minute, and can't be kept by spacing."""
+_LITTLE = 1 / 4
 _LEAST_SHARE = 1 / 16
 _MINUTE_S = 60.0
 _LEAST_WAIT_S = 0.001
@@ -22,65 +23,77 @@ class Meter:
     """
 
     def __init__(self, per_minute: float | None, slack: float, clock: Clock) -> None:
-        self.given = per_minute
         self.learnt: float | None = None
         self._slack = slack
         self._clock = clock
         self._given_s = _MINUTE_S * slack / per_minute if per_minute else 0.0
-        self._spacing_s = self._given_s
+        self._full_s = self._slowed_s = self._given_s
         self._next = clock.now()
+        self._renewed_at = float("-inf")
         self._window_s = float("inf")
 
     @property
     def active(self) -> bool:
-        return self._spacing_s > 0
+        return self._full_s > 0
 
     def wait_s(self) -> float:
         """Seconds until the next may start; 0 or less when it may now."""
-        return self._next - self._clock.now() if self._spacing_s else 0.0
+        return self._next - self._clock.now() if self._full_s else 0.0
 
     def take(self, units: float) -> None:
-        self._next = max(self._next, self._clock.now() - CATCH_UP_S) + units * self._spacing_s
+        since = max(self._next, self._clock.now() - CATCH_UP_S)
+        # what is slowed down for the sake of the rest need not be any more, once all is renewed
+        self._next = max(since + units * self._full_s, min(since + units * self._slowed_s, self._renewed_at))
 
     def settle(self, units: float) -> None:
         """So many more were used than were taken; fewer, where it is below 0."""
-        self._next += units * self._spacing_s
+        self._next += units * self._full_s
 
     def learn(self, stated: StatedLimit) -> None:
         """Keep what the endpoint says from now on.
 
-        What remains is spread over the time until all is renewed. That holds for a counter that fills evenly and for one
-        that starts anew with each minute; as long as more is left than the share of the time, the full rate is used.
+        While a good part of the limit is left, it may be used at the full rate: counters that fill evenly and those that
+        look back over a minute allow it. Where little is left, that is spread over the time until all is renewed.
         """
-        if not self._is_of_a_minute(stated):
+        window_s = self._window(stated)
+        if window_s is None:
+            self._full_s = self._slowed_s = self._given_s
             return
-        self.learnt = stated.limit
-        spacing_s = _MINUTE_S * self._slack / stated.limit
-        if stated.remaining is not None and stated.reset_s is not None:
-            spacing_s = max(spacing_s, stated.reset_s / max(stated.remaining, _LEAST_SHARE * stated.limit))
-        self._spacing_s = max(spacing_s, self._given_s)
+        self.learnt = stated.limit * _MINUTE_S / window_s
+        self._full_s = max(window_s * self._slack / stated.limit, self._given_s)
+        self._slowed_s = self._full_s
+        if stated.remaining is None or stated.reset_s is None:
+            return
+        self._renewed_at = self._clock.now() + stated.reset_s
+        if stated.remaining < _LITTLE * stated.limit:
+            rest = max(stated.remaining, _LEAST_SHARE * stated.limit)
+            self._slowed_s = max(self._full_s, stated.reset_s / rest)
 
-    def _is_of_a_minute(self, stated: StatedLimit) -> bool:
-        """Whether it is counted by the minute. Where its name doesn't say so, its numbers tell: what is used is renewed
-        at the rate of the whole (Groq's requests and OpenAI's tokens of a day have the names of those of a minute).
+    def _window(self, stated: StatedLimit) -> float | None:
+        """What the limit is counted over, in seconds; None where that is too long to be kept by spacing, or unknown.
+
+        Where its name doesn't say so, its numbers tell: what is used is renewed at the rate of the whole (Groq's requests
+        and OpenAI's tokens of a day have the names of those of a minute).
         """
         if stated.window_s is not None:
-            return stated.window_s == _MINUTE_S
+            return stated.window_s if stated.window_s <= _MINUTE_S else None
         if stated.reset_s is None:
-            return True
+            return _MINUTE_S
+        if stated.reset_s > LONGEST_WINDOW_S:
+            self._window_s = float("inf")
+            return None
         if stated.remaining is None:
-            return stated.reset_s <= LONGEST_WINDOW_S
+            return _MINUTE_S
         used = stated.limit - stated.remaining
-        if used > 0:
+        if used > 0 and stated.reset_s > 0:
             # the least of all: where each minute starts a new count, its first answers look like a longer window
             self._window_s = min(self._window_s, stated.reset_s * stated.limit / used)
-        return self._window_s <= LONGEST_WINDOW_S
+        return _MINUTE_S if self._window_s <= LONGEST_WINDOW_S else None
 
 
 class Minute:
-    """What was taken in the last minute, so that no minute holds more than `most`, however wrong the reckoning was.
-
-    A hundredth is kept free: those in flight may yet turn out to take more than they were reckoned with.
+    """What was taken in the last minute, so that no minute holds more than `most`: those in flight count with the longest
+    answer that is to be expected. A hundredth is kept free, for some may be longer still.
     """
 
     def __init__(self, most: float, clock: Clock) -> None:
@@ -92,7 +105,7 @@ class Minute:
     def wait_s(self, units: float) -> float:
         """Seconds until so many units may fit in, 0 where they do: until then there is no use in looking again."""
         since = self._clock.now() - _MINUTE_S
-        while self._taken and self._taken[0].at <= since:
+        while self._taken and (self._taken[0].at <= since or not self._taken[0].units):
             entry = self._taken.popleft()
             entry.counts = False
             self._sum -= entry.units

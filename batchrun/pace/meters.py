@@ -3,12 +3,14 @@
 What the user states is never exceeded; what the endpoint states of itself is learnt from every answer, and kept too.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.pace.meter import Entry, Meter, Minute
-from batchrun.pace.tokens import Load, TokenEstimate
+from batchrun.pace.tokens import UNKNOWN_COMPLETION, Load, TokenEstimate
 from batchrun.records import Request, StatedLimit, Usage
 
 _REQUEST_SLACK = 1.002
@@ -21,21 +23,26 @@ EVERYBODY = ""
 class Taken(msgspec.Struct, frozen=True):
     """What one request took when it started, to be settled when it has ended."""
 
+    number: int
     load: Load
     entry: Entry | None
 
 
 class Meters:
-    """The limits of one endpoint together. `active` says whether there is any."""
+    """The limits of one endpoint together. `active` says whether there is any. `bound` is the most tokens that the answer
+    to a request may have, None where it doesn't bound it.
+    """
 
     def __init__(
         self,
         requests_per_minute: float | None,
         tokens_per_minute: float | None,
-        estimate: TokenEstimate,
+        bound: Callable[[Request], int | None],
         clock: Clock,
     ) -> None:
-        self._estimate = estimate
+        # an answer of which nothing is known must not fill the whole minute
+        unknown = min(UNKNOWN_COMPLETION, (tokens_per_minute or float("inf")) / 10)
+        self._estimate = TokenEstimate(bound, unknown)
         self._tokens_per_minute = tokens_per_minute
         self._minute = None if tokens_per_minute is None else Minute(tokens_per_minute, clock)
         self._clock = clock
@@ -50,29 +57,50 @@ class Meters:
     def active(self) -> bool:
         return bool(self._used)
 
-    def start(self, request: Request) -> tuple[float, Taken | None]:
-        """Let a request take what it needs, if it may start now: (0, what it took, to be settled; None where tokens don't
-        count). Else (seconds until it may, None). Raises EndpointError for one that will never fit.
+    def load(self, request: Request) -> Load | None:
+        """What a request will take; None where tokens don't count. Raises EndpointError for one that will never fit into
+        what the user allows: an endpoint says itself what is too large for it.
         """
-        used = self._of(request.model)
-        load = self._load(request) if any(unit != "requests" for unit, _ in used) else None
-        wait_s = max((meter.wait_s() for _, meter in used), default=0.0)
+        if not any(unit != "requests" for unit, _ in self._of(request.model)):
+            return None
+        load = self._estimate.of(request)
+        most = self._tokens_per_minute
+        if most is not None and load.least > most:
+            raise EndpointError(
+                Kind.BAD_REQUEST,
+                f"the request is larger than the whole limit: about {load.plain + load.bound:.0f} tokens (prompt and "
+                f"max_tokens), and tokens_per_minute is {most:g}; lower max_tokens, or raise [limits] tokens_per_minute",
+            )
+        return load
+
+    def wait_s(self, request: Request, load: Load | None) -> float:
+        """Seconds until a request may start; 0 or less when it may now."""
+        wait_s = max((meter.wait_s() for _, meter in self._of(request.model)), default=0.0)
         if wait_s <= 0 and self._minute is not None and load is not None:
-            wait_s = self._minute.wait_s(load.tokens)
-        if wait_s > 0:
-            return wait_s, None
-        for unit, meter in used:
+            return self._minute.wait_s(load.prompt + load.longest)
+        return wait_s
+
+    def take(self, request: Request, load: Load | None) -> Taken | None:
+        """A request starts. What is returned is to be settled."""
+        for unit, meter in self._of(request.model):
             meter.take(_share(unit, load))
         if load is None:
-            return 0.0, None
-        return 0.0, Taken(load, None if self._minute is None else self._minute.take(load.tokens))
+            return None
+        entry = None if self._minute is None else self._minute.take(load.prompt + load.longest)
+        return Taken(self._estimate.started(request), load, entry)
 
-    def settle(self, request: Request, taken: Taken, usage: Usage | None) -> None:
-        """What a request really took; without usage it took nothing."""
+    def settle(self, request: Request, taken: Taken, usage: Usage | None, *, lost: bool) -> None:
+        """A request has ended: what it really took. Without usage it took nothing, unless its answer was lost: that may
+        have used what was reckoned.
+        """
         load = taken.load
+        self._estimate.ended(request, taken.number, load, usage)
+        if lost:
+            return
+        used = Load(0, 0)
         if usage is not None:
-            self._estimate.learn(request, load, usage)
-        used = Load(usage.prompt, usage.completion) if usage is not None else Load(0, 0)
+            # where the endpoint reports none, what was reckoned of the prompt is the better guess
+            used = Load(usage.prompt if usage.source == "reported" else load.prompt, usage.completion)
         for unit, meter in self._of(request.model):
             if unit != "requests":
                 meter.settle(_share(unit, used) - _share(unit, load))
@@ -110,18 +138,6 @@ class Meters:
             given = self._given.get(unit) if (model, scope) == (EVERYBODY, "") else None
             self._all[model, unit, scope] = Meter(given, slack, self._clock)
         return self._all[model, unit, scope]
-
-    def _load(self, request: Request) -> Load:
-        """Only what the user allows is held against a request: an endpoint says itself what is too large for it."""
-        load = self._estimate.of(request)
-        most = self._tokens_per_minute
-        if most is not None and load.least > most:
-            raise EndpointError(
-                Kind.BAD_REQUEST,
-                f"the request is larger than the whole limit: about {load.prompt + load.bound:.0f} tokens (prompt and "
-                f"max_tokens), and tokens_per_minute is {most:g}; lower max_tokens, or raise [limits] tokens_per_minute",
-            )
-        return load
 
     def _look(self) -> None:
         self._used = {}

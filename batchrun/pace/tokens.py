@@ -3,32 +3,34 @@
 Counts; it never waits.
 """
 
-import re
 from collections.abc import Callable
 
 import msgspec
 
 from batchrun.records import Request, Usage
+from batchrun.tokens import BYTES_PER_TOKEN, FILE_TOKENS, text_and_files
 
-BYTES_PER_TOKEN = 4.0
 UNKNOWN_COMPLETION = 2000.0
 """Taken for an answer as long as nothing bounds it and none has come."""
-FILE_TOKENS = 1000
-"""Taken for an image or another file within a request: its bytes say nothing of its tokens."""
-_FILE = re.compile(rb'(?<=[",])[A-Za-z0-9+/=_-]{1024,}')
-_FILE_MARKS = (b";base64,", b'"input_audio"')
+FIRST = 4
+"""The first so many requests must all have ended before answers teach: those that come first are the short ones."""
 _MEMORY = 0.98
-_CERTAIN = 0.8
+_LONGEST_MEMORY = 0.998
+_SURE_BYTES_PER_TOKEN = 8
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
-    """What one request takes, in tokens. `bound` is the most that its answer may have, 0 where nothing bounds it; `text`
-    and `files` are what the prompt was reckoned from: bytes, and how many.
+    """What one request takes, in tokens: its answer likely takes `completion`, and seldom more than `longest`.
+
+    `bound` is the most that the answer may have, 0 where nothing bounds it; `plain` is what the prompt was reckoned to be
+    before anything was learnt. `text` and `files` are the bytes of text and how many files there are.
     """
 
     prompt: float
     completion: float
+    longest: float = 0.0
     bound: int = 0
+    plain: float = 0.0
     text: int = 0
     files: int = 0
 
@@ -38,55 +40,83 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def least(self) -> float:
-        """The tokens that it is certain to need room for."""
-        return _CERTAIN * self.prompt + self.bound
+        """The tokens that room is needed for whatever the text: no text has more bytes a token, and files may be small."""
+        return self.text / _SURE_BYTES_PER_TOKEN + self.bound
+
+
+class _Ratio(msgspec.Struct):
+    """What was used for what was reckoned, the older ones counting ever less."""
+
+    used: float = 0.0
+    reckoned: float = 0.0
+
+    def add(self, used: float, reckoned: float) -> None:
+        self.used = self.used * _MEMORY + used
+        self.reckoned = self.reckoned * _MEMORY + reckoned
+
+    @property
+    def value(self) -> float:
+        return self.used / self.reckoned if self.used and self.reckoned else 1.0
 
 
 class _Model(msgspec.Struct):
-    """Sums over a model's answers, the older ones counting ever less."""
+    """What the answers of one model have told. Prompts with files are learnt apart from those of text alone."""
 
-    answers: float = 0.0
-    completion: float = 0.0
-    prompt: float = 0.0
-    text: float = 0.0
+    text: _Ratio
+    files: _Ratio
+    completion: _Ratio
+    longest: float = 0.0
+    started: int = 0
+    first_ended: int = 0
+
+    @property
+    def known(self) -> bool:
+        return self.first_ended >= FIRST and self.completion.reckoned > 0
 
 
 class TokenEstimate:
     """Learns bytes a token and tokens an answer, for each model. `bound` is the most tokens that an answer may have, None
-    where the request doesn't bound it.
+    where the request doesn't bound it; `unknown` is taken for one before anything is known of it.
     """
 
-    def __init__(self, bound: Callable[[Request], int | None]) -> None:
+    def __init__(self, bound: Callable[[Request], int | None], unknown: float = UNKNOWN_COMPLETION) -> None:
         self._bound = bound
+        self._unknown = unknown
         self._models: dict[str, _Model] = {}
 
     def of(self, request: Request) -> Load:
         """The likely load. An answer is taken as long as the others were; before there are any, as long as it may be."""
         bound = self._bound(request)
-        text, files = _text_bytes(request.body)
-        known = self._models.get(request.model)
-        if known is None:
-            completion = UNKNOWN_COMPLETION if bound is None else bound
-        else:
-            mean = known.completion / known.answers
-            completion = mean if bound is None else min(mean, bound)
-        per_byte = known.prompt / known.text if known is not None and known.prompt else 1 / BYTES_PER_TOKEN
-        prompt = text * per_byte + files * FILE_TOKENS
-        return Load(prompt, completion, bound or 0, text, files)
+        text, files = text_and_files(request.body)
+        plain = text / BYTES_PER_TOKEN + files * FILE_TOKENS
+        model = self._model(request)
+        longest = self._unknown if bound is None else float(bound)
+        completion = longest
+        if model.known:
+            most = float("inf") if bound is None else bound
+            completion, longest = min(model.completion.value, most), min(model.longest, most)
+        prompt = plain * (model.files if files else model.text).value
+        return Load(prompt, completion, longest, bound or 0, plain, text, files)
 
-    def learn(self, request: Request, load: Load, usage: Usage) -> None:
-        """What an answer took."""
-        known = self._models.setdefault(request.model, _Model())
-        known.answers = known.answers * _MEMORY + 1
-        known.completion = known.completion * _MEMORY + usage.completion
+    def started(self, request: Request) -> int:
+        """A request goes on the wire; returns which of its model's it is."""
+        model = self._model(request)
+        model.started += 1
+        return model.started
+
+    def ended(self, request: Request, number: int, load: Load, usage: Usage | None) -> None:
+        """What the request of that number took; None where that is not known."""
+        model = self._model(request)
+        model.first_ended += number <= FIRST
+        if usage is None:
+            return
+        model.completion.add(usage.completion, 1.0)
+        model.longest = max(model.longest * _LONGEST_MEMORY, usage.completion)
         if usage.source == "reported" and usage.prompt:
-            known.text = known.text * _MEMORY + load.text
-            known.prompt = known.prompt * _MEMORY + max(0, usage.prompt - load.files * FILE_TOKENS)
+            (model.files if load.files else model.text).add(usage.prompt, load.plain)
 
-
-def _text_bytes(body: bytes) -> tuple[int, int]:
-    """The bytes of a body that are text, and how many files are in it."""
-    if not any(mark in body for mark in _FILE_MARKS):
-        return len(body), 0
-    text, files = _FILE.subn(b"", body)
-    return len(text), files
+    def _model(self, request: Request) -> _Model:
+        found = self._models.get(request.model)
+        if found is None:
+            found = self._models[request.model] = _Model(_Ratio(), _Ratio(), _Ratio())
+        return found

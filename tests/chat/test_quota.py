@@ -78,6 +78,19 @@ CASES: dict[str, tuple[dict[str, str], list[StatedLimit]]] = {
             StatedLimit("tokens", 9000, scope="model_per_key"),
         ],
     ),
+    "GitHub Models": (
+        {
+            "x-ratelimit-limit-requests": "20000",
+            "x-ratelimit-remaining-requests": "19999",
+            "x-ratelimit-reset-requests": "3",
+            "x-ratelimit-renewalperiod-requests": "60",
+        },
+        [StatedLimit("requests", 20000, 19999, 3.0, 60.0)],
+    ),
+    "below nothing": (
+        {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": "-12"},
+        [StatedLimit("tokens", 100, 0.0)],
+    ),
     "by cost": ({"x-ratelimit-limit-tokens_usage_based": "1500000"}, []),
     "any case": ({"X-RateLimit-Limit-Requests": "60"}, [StatedLimit("requests", 60)]),
     "of what is not said": ({"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59", "x-ratelimit-reset": "1"}, []),

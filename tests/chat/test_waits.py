@@ -33,6 +33,7 @@ CASES: list[tuple[dict[str, str], float | None]] = [
     ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3"}, 3.0),
     ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "6m0s"}, None),
     ({"x-ratelimit-remaining-requests": "0"}, None),
+    ({"x-ratelimit-remaining-tokens": "-12", "x-ratelimit-reset-tokens": "1.5s"}, 1.5),
     (
         {
             "x-ratelimit-remaining-requests": "0",
