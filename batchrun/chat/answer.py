@@ -133,6 +133,10 @@ def read_usage(usage: Any) -> Usage | None:
     total = _int(usage.get("total_tokens"))
     if prompt is None and completion is None:
         return None
+    if (prompt is None and usage.get("prompt_tokens") is not None) or (
+        completion is None and usage.get("completion_tokens") is not None
+    ):
+        return None  # a count that is none
     inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     cached = _int(inputs.get("cached_tokens")) if isinstance(inputs, dict) else None
     if cached is None:

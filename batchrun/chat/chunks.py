@@ -80,6 +80,11 @@ class Fold:
                 choice.finish_reason = piece.finish_reason
         return content
 
+    def has_ended(self, choices: int) -> bool:
+        """Whether so many choices are there and each of them has its finish reason."""
+        found = self.choices
+        return len(found) >= choices and all(choice.finish_reason for choice in found.values())
+
     def answer(self) -> Answer:
         """The whole answer. Raises EndpointError(disconnected) where a choice has not ended, or was broken off."""
         if any(not choice.finish_reason for choice in self.choices.values()):
@@ -138,13 +143,14 @@ class Fold:
 class _Choice:
     """One choice of a stream, as it grows."""
 
-    __slots__ = ("_content", "_function", "_others", "_tools", "finish_reason")
+    __slots__ = ("_content", "_function", "_others", "_places", "_tools", "finish_reason")
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._content: list[str] = []
         self._others: dict[str, list[str]] = {}
         self._tools: dict[int, dict[str, Any]] = {}
+        self._places: dict[int, int] = {}
         self._function: dict[str, Any] = {}
 
     def take(self, delta: _Delta) -> bool:
@@ -179,7 +185,11 @@ class _Choice:
 
     def _tool(self, call: dict[str, Any]) -> None:
         index = call.get("index")
-        known = self._tools.setdefault(index if isinstance(index, int) else len(self._tools), {})
+        index = index if isinstance(index, int) else len(self._tools)
+        place = self._places.get(index, index)
+        if _is_another(call, self._tools.get(place)):
+            place = self._places[index] = max(self._tools) + 1
+        known = self._tools.setdefault(place, {})
         for key, value in call.items():
             if key == "function" and isinstance(value, dict):
                 if not isinstance(known.get(key), dict):
@@ -198,6 +208,15 @@ class _Choice:
         if self._function:
             message["function_call"] = _joined(self._function)
         return message
+
+
+def _is_another(call: dict[str, Any], known: dict[str, Any] | None) -> bool:
+    """Whether a call begins where one stands already: some endpoints number all that run in parallel with 0. What goes on
+    with a call has no name; an id alone proves nothing, for some make a new one for every piece.
+    """
+    function = call.get("function")
+    begins = isinstance(function, dict) and bool(function.get("name")) and bool(call.get("id"))
+    return begins and known is not None and known.get("id") not in (None, "", call["id"])
 
 
 def listed(value: Any) -> list[Any]:

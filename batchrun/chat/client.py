@@ -6,6 +6,7 @@ attempt, so that its connection is closed. Nothing that leaves here holds a key.
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import anyio
 import httpx
@@ -16,7 +17,7 @@ from batchrun.chat.answer import parse_json
 from batchrun.chat.faults import classify, read_error
 from batchrun.chat.quota import stated_limits
 from batchrun.chat.redact import Redactor, secrets_of
-from batchrun.chat.shapes import decoder_for
+from batchrun.chat.shapes import count_inputs, decoder_for
 from batchrun.chat.stream import Decoder
 from batchrun.chat.transport import TRANSPORT_ERRORS, translated
 from batchrun.chat.unpack import Unpacker
@@ -31,8 +32,11 @@ _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 _ERROR_CAP = 1 << 20
 _MESSAGE_CHARS = 1000
 _BODY_CHARS = 2000
+_SHOWN_CHARS = 200
 ERROR_BODY_S = 10.0
 """How long an error's body may take to come: its status is known already, and a drip must not hide it."""
+END_LINGER_S = 5.0
+"""How long usage and `[DONE]` are waited for once every choice has ended: some endpoints keep the connection open."""
 DONE_LINGER_S = 0.1
 """How long the end of a body is waited for behind `[DONE]`, so that its connection can be used again."""
 
@@ -88,8 +92,12 @@ class Client:
         except EndpointError as error:
             error.began_at = start
             # first redacted, then cut: a cut key would not be found
-            error.message = _cut(" ".join(self._redacted(error.message).split()), _MESSAGE_CHARS)
-            error.body = None if error.body is None else _cut(self._redacted(error.body), _BODY_CHARS)
+            body = None if error.body is None else self._redacted(error.body)
+            message = self._redacted(error.message)
+            if error.kind is Kind.MALFORMED and body:
+                message += f": {_cut(body, _SHOWN_CHARS)}"
+            error.message = _cut(" ".join(message.split()), _MESSAGE_CHARS)
+            error.body = None if body is None else _cut(body, _BODY_CHARS)
             error.args = (error.message,)
             raise
 
@@ -100,7 +108,7 @@ class Client:
         between = timeouts.between_tokens if request.stream else timeouts.total
         slack = between / 100
         armed = float("-inf")
-        first_token = done = None
+        first_token = done = ended = None
         first_limit = timeouts.first_token if request.stream else timeouts.total
         decoder = Decoder() if request.path == CHAT else decoder_for(request)
         with anyio.CancelScope(deadline=anyio.current_time() + min(first_limit, timeouts.total)) as scope:
@@ -119,25 +127,44 @@ class Client:
                     async for block in blocks:
                         if decoder.feed(block):
                             moment = now()
+                            ended = None
                             if moment - armed > slack:
                                 # a timer a token would cost more than the token: it is set anew each hundredth of the way
                                 armed = moment
                                 first_token = moment - start if first_token is None else first_token
                                 scope.deadline = anyio.current_time() + min(between + slack, end - moment)
-                        if decoder.done and done is None:
-                            done = now()
-                            scope.deadline = min(scope.deadline, anyio.current_time() + DONE_LINGER_S)
+                        if decoder.done:
+                            if done is None:
+                                done = now()
+                                scope.deadline = min(scope.deadline, anyio.current_time() + DONE_LINGER_S)
+                        elif ended is None and decoder.has_ended(1) and decoder.has_ended(choices_of(request)):
+                            ended = now()
+                            scope.deadline = min(scope.deadline, anyio.current_time() + END_LINGER_S)
             except TRANSPORT_ERRORS as error:
-                if not decoder.done:
+                if not (decoder.done or decoder.is_whole(choices_of(request))):
                     raise translated(error) from error
+            except EndpointError as error:
+                self._give_wait(error, response)
+                raise
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
-        if scope.cancelled_caught and not decoder.done:
+        if scope.cancelled_caught and not (decoder.done or decoder.is_whole(choices_of(request))):
             raise EndpointError(
                 Kind.TIMEOUT, self._timeout_message(first_token, now() - start, request), unconfirmed=True
             )
-        return self._measured(decoder, request, (now() if done is None else done) - start, first_token)
+        if ended is None:
+            ended = now()
+        try:
+            return self._measured(decoder, request, (ended if done is None else done) - start, first_token)
+        except EndpointError as error:
+            self._give_wait(error, response)
+            raise
+
+    def _give_wait(self, error: EndpointError, response: httpx.Response) -> None:
+        """A limit that rides in HTTP 200 has its wait in the headers all the same."""
+        if error.kind is Kind.RATE_LIMITED and error.retry_after_s is None:
+            error.retry_after_s = stated_wait_s(response.headers, self._clock.epoch(), 429)
 
     def _measured(self, decoder: Decoder, request: Request, latency_s: float, first_token_s: float | None) -> Answer:
         """The decoder's answer with its times, its usage and, where wanted, its raw body."""
@@ -218,6 +245,20 @@ async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes]:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class _Wanted(msgspec.Struct):
+    n: int | None = None
+    prompt: Any = None
+
+
+def choices_of(request: Request) -> int:
+    """How many choices an answer has when it is whole."""
+    try:
+        wanted = msgspec.json.decode(request.body, type=_Wanted)
+    except msgspec.MsgspecError:
+        return 1
+    return max(wanted.n or 1, 1) * (1 if wanted.prompt is None else count_inputs(wanted.prompt))
 
 
 def sent_body(request: Request) -> bytes:

@@ -1,5 +1,6 @@
 """Durations and moments as headers write them: `7`, `6m0s`, `12ms`, an HTTP date, RFC 3339, epoch seconds or ms."""
 
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -43,12 +44,12 @@ def duration_s(text: str) -> float | None:
 
 
 def number(text: str) -> float | None:
-    """A number that is not below 0; None for every other text, `nan` too."""
+    """A finite number that is not below 0; None for every other text."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if value == value and value >= 0 else None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def clipped(seconds: float) -> float:

@@ -92,6 +92,8 @@ def classify(
         message = page_title(message) or message
     if kind is Kind.RATE_LIMITED and retry_after_s is None:
         retry_after_s = wait_in_text(message)
+        if retry_after_s is None and body:
+            retry_after_s = wait_in_text(body)
     if kind is Kind.SERVER and status in (503, 529) and retry_after_s is not None:
         kind = Kind.RATE_LIMITED
     if error is None:

@@ -178,6 +178,9 @@ class _LastEvent:
             self._ended = event.get("type") in _TERMINAL
         return isinstance(event.get("delta"), str)
 
+    def has_ended(self, choices: int) -> bool:  # noqa: ARG002 - a response is one
+        return self._ended
+
     def answer(self) -> Answer:
         if not self._ended:
             fault = "the stream ended before its response did: the answer is not known to be whole"
@@ -194,6 +197,9 @@ class _NoStream:
         fault = error_in(parse_json(data))
         if fault is not None:
             raise fault
+        return False
+
+    def has_ended(self, choices: int) -> bool:  # noqa: ARG002
         return False
 
     def answer(self) -> Answer:

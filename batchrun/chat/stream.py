@@ -30,6 +30,9 @@ class Folding(Protocol):
     @property
     def choices(self) -> Sized: ...
 
+    def has_ended(self, choices: int) -> bool:
+        """Whether so many choices are there and each of them has ended."""
+
     def take(self, data: bytes) -> bool:
         """Fold one event's data; True where it brought content. Raises as `Fold.take` does."""
 
@@ -74,12 +77,29 @@ class Decoder:
         self._pending += block
         return not block.isspace()
 
+    def has_ended(self, choices: int) -> bool:
+        """Whether a stream has brought so many choices to their end, though it may go on: with usage, or `[DONE]`."""
+        return self._plain is False and self._fold.has_ended(choices)
+
+    def is_whole(self, choices: int) -> bool:
+        """Whether what has come is a whole answer of so many choices, wherever its body was broken off."""
+        if not self._plain:
+            return self.has_ended(choices)
+        try:
+            return isinstance(parse_json(self._pending), dict)
+        except ValueError:
+            return False
+
     def finish(self) -> Answer:
         """The whole answer, at the end of the body. Raises EndpointError where it is not whole."""
         try:
             return self._finish()
         except RecursionError:
             raise _malformed("the answer is nested too deep", self._pending or self._other) from None
+        except EndpointError as error:
+            if error.kind is Kind.MALFORMED and error.body is None:
+                error.body = (self._pending or self._other)[:_SHOWN].decode("utf-8", "replace")
+            raise
 
     def raw_text(self) -> str | None:
         """The body as text where it was plain JSON; a stream's events are not kept."""
@@ -206,7 +226,8 @@ class Decoder:
             return None
         if isinstance(value, dict):
             return self._read(value)
-        raise _malformed("the answer is neither JSON nor a stream", self._other)
+        what = "the answer is neither JSON nor a stream" if value is None else "the answer is JSON but no object"
+        raise _malformed(what, self._other)
 
 
 def _plain_object(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _SAID = re.compile(
     r"((?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)(?![a-z])[ ,]*)+)",
     re.IGNORECASE,
 )
+_DELAY = re.compile(r'"retryDelay"\s*:\s*"([^"]{1,40})"')
 _LONG_NAMES = re.compile(r"(milli)?(second|sec|minute|min|hour|day)s?")
 LIMITING = frozenset({429, 503, 529})
 
@@ -43,7 +44,12 @@ def stated_wait_s(headers: Mapping[str, str], epoch: float, status: int = 0) -> 
 
 
 def wait_in_text(text: str) -> float | None:
-    """The wait that a message states where no header does: "Please try again in 1.2s", "retry after 7 seconds"."""
+    """The wait that a message or a body states where no header does: "Please try again in 1.2s", "retry after 7 seconds",
+    Google's RetryInfo (google/rpc/error_details.proto).
+    """
+    delay = _DELAY.search(text)
+    if delay is not None and (seconds := duration_s(delay[1])) is not None:
+        return clipped(seconds)
     found = _SAID.search(text)
     if found is None:
         return None

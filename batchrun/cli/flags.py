@@ -26,7 +26,7 @@ Stream = Annotated[bool | None, typer.Option("--stream/--no-stream", help="Ask f
 Samples = Annotated[int | None, typer.Option("--samples", help="Completions for each row and variant.")]
 Concurrency = Annotated[str | None, typer.Option("--concurrency", metavar="N|auto", help="Requests in flight (64).")]
 Rpm = Annotated[float | None, typer.Option("--rpm", help="Requests per minute, at most.")]
-Tpm = Annotated[float | None, typer.Option("--tpm", help="Tokens per minute, at most (not yet supported).")]
+Tpm = Annotated[float | None, typer.Option("--tpm", help="Tokens per minute, at most.")]
 Budget = Annotated[float | None, typer.Option("--budget", help="USD, at most (not yet supported).")]
 MaxAttempts = Annotated[int | None, typer.Option("--max-attempts", help="Attempts for each request (8).")]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds for a whole answer (600).")]

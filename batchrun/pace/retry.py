@@ -24,8 +24,8 @@ OUTAGE_ROWS = 8
 """So many rows, each asked for the first time since anybody was answered, and each in vain: an outage. Rows that were
 asked beside those that were answered prove nothing: they may be the ones that never will be.
 """
-ALONE_S = 600.0
-"""A request that is rate limited for so long with nothing beside it never gets through: ten windows of a minute."""
+ALONE_S = 120.0
+"""A request that is rate limited for so long with nothing beside it never gets through: two windows of a minute."""
 PASSED_OVER = 20.0
 """Nor does one that was rate limited while so many of its fair shares of the answers went to others: by chance that
 happens once in e²⁰ times.

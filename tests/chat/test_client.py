@@ -238,6 +238,94 @@ async def test_a_connection_held_open_after_done() -> None:
     assert answer.completion == "hi"
 
 
+ENDED = CHUNK + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("then", [b": ping\n\n", b""])
+async def test_a_whole_answer_is_not_lost_for_want_of_its_end(monkeypatch: pytest.MonkeyPatch, then: bytes) -> None:
+    """Every choice has its finish reason, and then comes neither `[DONE]` nor the end: the answer is taken, and soon."""
+    monkeypatch.setattr(client_module, "END_LINGER_S", 0.05)
+    with anyio.fail_after(5):
+        answer = await client(Transport(lambda: response(200, ENDED, then=then))).complete(asked(stream=True))
+    assert (answer.completion, answer.finish_reason) == ("hi", "stop")
+
+
+@pytest.mark.anyio
+async def test_one_of_two_choices_is_no_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two were asked for, the first one's end is not the answer's: the second is waited for, as long as for content."""
+    monkeypatch.setattr(client_module, "END_LINGER_S", 0.0)
+    two = Request(0, "0", "default", 0, b'{"model":"m","n":2}', "h", "m", True)
+    made = Transport(lambda: response(200, ENDED, then=b": ping\n\n"))
+    with pytest.raises(EndpointError) as caught:
+        await client(made, Timeouts(between_tokens=0.2)).complete(two)
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.TIMEOUT, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [True, False])
+async def test_plain_json_that_is_held_open_is_taken(stream: bool) -> None:
+    """A whole JSON answer whose connection stays open is an answer when the time is over, not a loss."""
+    limits = Timeouts(between_tokens=0.1, total=0.3)
+    answer = await client(Transport(lambda: response(200, PLAIN, then=b"\n")), limits).complete(asked(stream=stream))
+    assert answer.completion == "hi"
+
+
+class Reset(Body):
+    """Breaks off behind its blocks."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self.blocks:
+            yield block
+        raise httpx.ReadError("reset")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("sent", "whole"), [(ENDED, True), (CHUNK, False), (PLAIN, True), (PLAIN[:-1], False)])
+async def test_what_was_whole_before_the_connection_was_lost_is_kept(sent: bytes, whole: bool) -> None:
+    """A body that breaks off behind a whole answer is paid for, and kept; one that breaks off within it is lost."""
+    asking = client(Transport(lambda: httpx.Response(200, stream=Reset(sent))))
+    if whole:
+        assert (await asking.complete(asked(stream=True))).completion == "hi"
+        return
+    with pytest.raises(EndpointError) as caught:
+        await asking.complete(asked(stream=True))
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.DISCONNECTED, True)
+
+
+@pytest.mark.anyio
+async def test_a_limit_in_http_200_has_its_wait_in_the_headers() -> None:
+    """A rate limit that comes as HTTP 200 is waited for as long as its Retry-After says."""
+    said = b'{"error":{"message":"too many","code":"rate_limit_exceeded"}}'
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(200, said, **{"retry-after": "3"}))).complete(asked())
+    assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 3.0)
+
+
+@pytest.mark.anyio
+async def test_googles_delay_is_a_stated_wait() -> None:
+    """Google says in the details of a 429 when to come back."""
+    said = b'{"error":{"code":429,"message":"Quota exceeded","details":[{"@type":"x/RetryInfo","retryDelay":"3.5s"}]}}'
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(429, said))).complete(asked())
+    assert caught.value.retry_after_s == 3.5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "sent", [PLAIN[:-9], b'{"id":"r-17","choices":[]}', b"upstream busy r-17\n", CHUNK + b'data: {"r-17\n\n']
+)
+async def test_a_malformed_answer_shows_how_it_begins(sent: bytes) -> None:
+    """The start of a body that can't be read is in the message, where everybody sees it; a key in it is not."""
+    body = sent.replace(b"r-17", KEY.encode() + b" r-17")
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(200, body))).complete(asked())
+    fault = caught.value
+    assert fault.kind is Kind.MALFORMED
+    assert "r-17" in fault.message or '"content": "hi"' in fault.message
+    assert KEY not in fault.message + (fault.body or "")
+
+
 @pytest.mark.anyio
 async def test_stated_wait_is_carried() -> None:
     """A 429 carries the wait that its headers state."""

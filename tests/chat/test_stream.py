@@ -170,6 +170,46 @@ def test_reasoning_and_refusal() -> None:
         assert (answer.reasoning, answer.refusal, answer.completion) == ("ab", "no", None)
 
 
+def test_parallel_calls_under_one_index_are_kept_apart() -> None:
+    """Some endpoints number all calls 0: one with another id and a name begins anew, and what follows goes to it. A new id
+    alone begins nothing: some make one for every piece.
+    """
+    pieces: list[dict[str, Any]] = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
+        {"index": 0, "id": "b", "function": {"name": "g", "arguments": '{"x"'}},
+        {"index": 0, "id": "c", "function": {"arguments": ": 1"}},
+        {"index": 0, "function": {"arguments": "}"}},
+        {"index": 1, "id": "d", "function": {"name": "h", "arguments": "[]"}},
+    ]
+    text = "".join(event({"tool_calls": [piece]}) for piece in pieces) + event({}, "tool_calls")
+    calls = json.loads(fed(text.encode()).tool_calls or "")
+    found = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+    assert found == [("f", "{}"), ("g", '{"x": 1}'), ("h", "[]")]
+
+
+def test_a_stream_has_ended_when_each_choice_has() -> None:
+    """With so many choices as were asked for, each with a finish reason, a stream is whole before its body ends."""
+    decoder = Decoder()
+    for text, one, two in (
+        (HEAD, False, False),
+        (event({}, "stop"), True, False),
+        (event({"content": "b"}, index=1), False, False),
+        (event({}, "stop", index=1), True, True),
+    ):
+        decoder.feed(text.encode())
+        assert (decoder.has_ended(1), decoder.has_ended(2)) == (one, two)
+        assert (decoder.is_whole(1), decoder.is_whole(2)) == (one, two)
+
+
+@pytest.mark.parametrize(
+    ("count", "source"), [(10**23, "missing"), (-1, "missing"), ("x", "missing"), ("7", "reported")]
+)
+def test_a_count_that_is_none_is_no_usage(count: Any, source: str) -> None:
+    """Usage with a number that can't be one is as good as missing: it is not 0."""
+    usage = {"prompt_tokens": count, "completion_tokens": 3, "total_tokens": 10}
+    assert fed(plain(usage=usage).encode()).usage.source == source
+
+
 def test_tool_calls_are_joined_by_index() -> None:
     """Pieces of tool calls are joined by their index, arguments growing, the rest kept."""
     pieces = [

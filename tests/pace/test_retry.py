@@ -312,7 +312,7 @@ async def test_timeouts_count_in_an_outage_too() -> None:
 
 @pytest.mark.anyio
 async def test_a_request_that_alone_is_always_rate_limited_ends() -> None:
-    """With nothing beside it for ten minutes, a request that is still refused ends, and says why."""
+    """With nothing beside it for two minutes, a request that is still refused ends, and says why."""
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED) for _ in range(10_000)])
     with pytest.raises(EndpointError, match="nothing else was in flight: perhaps it is larger") as caught:
         await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
