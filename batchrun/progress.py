@@ -79,6 +79,10 @@ class Progress:
     def resume(self, after_s: float) -> None:
         self.say(f"{_time()} the endpoint answers again, after {clock(after_s)}")
 
+    def waiting(self, seconds: float, error: EndpointError) -> None:
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+        self.say(f"{_time()} the endpoint asks to wait {clock(seconds)}, until {until}: {error.message}")
+
     def learnt(self, model: str, limits: dict[str, float]) -> None:
         self.say(f"the endpoint allows {stated(limits)} for {model}: that is kept")
 

@@ -40,6 +40,9 @@ class Observer(Protocol):
     def resume(self, after_s: float) -> None:
         """The endpoint answers again."""
 
+    def waiting(self, seconds: float, error: EndpointError) -> None:
+        """The endpoint asks everybody to wait for so long."""
+
     def learnt(self, model: str, limits: dict[str, float]) -> None:
         """The endpoint states limits for a model, in units a minute, that are kept from now on."""
 
@@ -60,6 +63,8 @@ class Silent:
     def pause(self, error: EndpointError, patience_s: float) -> None: ...
 
     def resume(self, after_s: float) -> None: ...
+
+    def waiting(self, seconds: float, error: EndpointError) -> None: ...
 
     def learnt(self, model: str, limits: dict[str, float]) -> None: ...
 
@@ -130,6 +135,10 @@ class Runner:
     def stop_now(self) -> None:
         """End at once; what is in flight is lost, and asked again another time."""
         self._scope.cancel()
+
+    def is_last(self) -> bool:
+        """Whether the one request in progress is all that is left."""
+        return self._fed and not self._ready and len(self._shards) == 1
 
     async def run(self, infos: Iterable[ShardInfo]) -> None:
         """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk failed, or the

@@ -117,6 +117,8 @@ class Session:
         except LedgerError as error:
             message, code = str(error), error.exit_code
         counts = await anyio.to_thread.run_sync(self._stop, manifest, message)
+        if counts.failed and code == 3:
+            message = f"{message}; {counts.failed} had failed before that, --retry-failed asks them too"
         return msgspec.structs.replace(self._outcome(counts, counter.asked), message=message, exit_code=code)
 
     def _is_done(
@@ -159,7 +161,13 @@ class Session:
         job = self._assembly.job
         assert isinstance(job.limits.concurrency, int)
         ledger.hold_back(job.limits.concurrency)
-        guard = Guard(clock, watcher.pause, watcher.resume, key_env=job.endpoint.api_key_env)
+        guard = Guard(
+            clock,
+            watcher.pause,
+            watcher.resume,
+            key_env=job.endpoint.api_key_env,
+            is_last=lambda: watcher.ok > 0 and runner.is_last(),
+        )
         limits = Limits(
             job.limits.concurrency,
             job.limits.requests_per_minute,
@@ -167,6 +175,7 @@ class Session:
             tokens_per_minute=job.limits.tokens_per_minute,
             bound=most_completion_tokens,
             admit=guard.check,
+            on_wait=watcher.waiting,
             on_learnt=watcher.learnt,
         )
 
@@ -258,22 +267,27 @@ def _checked(files: list[Stored]) -> Iterator[Stored]:
 
 
 class _Counting:
-    """An observer that counts what this call asked, and passes everything on."""
+    """An observer that counts what this call asked and what is answered, and passes everything on."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked = self.ok = 0
         self.tell(Silent())
 
     def tell(self, inner: Observer) -> None:
         """Pass on to `inner` from now on."""
         self._inner = inner
-        self.skip = inner.skip
         self.retry = inner.retry
         self.pause = inner.pause
         self.resume = inner.resume
+        self.waiting = inner.waiting
         self.learnt = inner.learnt
         self.draining = inner.draining
 
+    def skip(self, requests: int) -> None:
+        self.ok += requests
+        self._inner.skip(requests)
+
     def result(self, result: Result, *, stored: bool) -> None:
         self.asked += not stored
+        self.ok += result.status == "ok"
         self._inner.result(result, stored=stored)

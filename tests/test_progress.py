@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import struct
 import termios
 
@@ -34,18 +35,20 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
 
 
 def test_what_happens_to_the_endpoint_is_told() -> None:
-    """A limit that is kept, a pause with its length, and its end: one line each, the last two with the time of day."""
+    """A limit that is kept, a pause with its length, its end, a wait that is asked for: a line each."""
     out = io.StringIO()
     shown = Progress("log", 2, lambda _result: 0.0, out)
     shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
     shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
     shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
     shown.resume(754.2)
-    limits, wait, probe, back = out.getvalue().splitlines()
+    shown.waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down"))
+    limits, wait, probe, back, asked = out.getvalue().splitlines()
     assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
     assert wait[8:] == (
         " paused, probing the endpoint for up to 1:00:00: cannot connect to host:80: Connection refused"
     )
     assert probe[8:] == " paused, probing the endpoint: no credit"
     assert back[8:] == " the endpoint answers again, after 12:34"
+    assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 1:00:00, until [\d:]{8}: HTTP 429: slow down", asked)
     assert all(line[2] == line[5] == ":" for line in (wait, probe, back))

@@ -173,10 +173,18 @@ class Client:
         return msgspec.structs.replace(
             answer,
             usage=_usage(answer, request),
-            raw=None if raw is None else self._redacted(raw),
+            raw=self._kept(raw),
+            completion=self._kept(answer.completion),
+            reasoning=self._kept(answer.reasoning),
+            refusal=self._kept(answer.refusal),
+            tool_calls=self._kept(answer.tool_calls),
             latency_s=latency_s,
             first_token_s=first_token_s if request.stream else None,
         )
+
+    def _kept(self, text: str | None) -> str | None:
+        """An answer's text as it may be stored: a relay can put the key into that too."""
+        return None if text is None else self._redacted(text)
 
     def _message(self, request: Request) -> httpx.Request:
         return httpx.Request(

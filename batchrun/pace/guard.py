@@ -30,7 +30,8 @@ class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open.
 
     `on_pause` hears of a fault that closes the gate and for how many seconds more than one probe is made, `on_resume` of
-    the gate's opening again after so many seconds. `key_env` names the variable that holds the key, for the message.
+    the gate's opening again after so many seconds. `key_env` names the variable that holds the key, for the message;
+    `is_last` says whether others have their answers and nothing else is left to ask.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Guard:
         on_resume: Callable[[float], None] = lambda _seconds: None,
         probe_after_s: float = PROBE_AFTER_S,
         key_env: str | None = None,
+        is_last: Callable[[], bool] = lambda: False,
     ) -> None:
         self.fault: EndpointError | None = None
         self.shut = anyio.Event()
         self._clock = clock
         self._on_pause = on_pause
         self._on_resume = on_resume
+        self._is_last = is_last
         self._probe_after_s = probe_after_s
         self._alarm = Alarm(clock, key_env)
         self._open = anyio.Event()
@@ -144,8 +147,10 @@ class Guard:
 
     async def _is_the_rows_own(self, error: EndpointError) -> bool:
         """Whether a fault that lasts is this row's alone: where others were answered before, one of those that wait is
-        asked too.
+        asked too. Where none is left, stopping would save nobody, and the same command would come to the same end for ever.
         """
+        if error.kind in FATAL_KINDS and self._is_last():
+            return True
         if not (self._alarm.answers and self._waiting and error.kind in FATAL_KINDS):
             return False
         self._ticket = ticket = _Ticket()

@@ -19,14 +19,16 @@ _SPREAD = 0.1
 _LEAST_SPREAD_S = 0.5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 1.0
+_LONG_WAIT_S = 20.0
 
 
 class Limits:
     """`concurrency` attempts in flight at most, `requests_per_minute` attempts started and `tokens_per_minute` taken.
 
     Starts are evenly spaced, which suits endpoints that count by the second, and a little wider than the rate asks for
-    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `admit` raises for a request that is to wait no
-    longer: it takes nothing from the limits. `on_learnt` hears of a model's limits that the
+    (0.2 %, by tokens 2 %): so any window of a minute stays within it. `bound` is the most tokens that a request's answer
+    may have, None where nothing bounds it. `admit` raises for a request that is to wait no longer: it takes nothing from
+    the limits. `on_wait` hears of a stated wait that a person may wonder at; `on_learnt` of a model's limits that the
     endpoint states and that are kept from then on, in units a minute.
     """
 
@@ -39,11 +41,13 @@ class Limits:
         tokens_per_minute: float | None = None,
         bound: Callable[[Request], int | None] = lambda _request: None,
         admit: Callable[[Request], None] = lambda _request: None,
+        on_wait: Callable[[float, EndpointError], None] = lambda _seconds, _error: None,
         on_learnt: Callable[[str, dict[str, float]], None] = lambda _model, _limits: None,
     ) -> None:
         self._places = anyio.Semaphore(concurrency, fast_acquire=True)
         self._meters = Meters(requests_per_minute, tokens_per_minute, bound, clock)
         self._admit = admit
+        self._on_wait = on_wait
         self._on_learnt = on_learnt
         self._clock = clock
         self._turn = anyio.Lock()
@@ -85,7 +89,7 @@ class Limits:
             answer = await inner(request)
         except EndpointError as error:
             if error.kind is Kind.RATE_LIMITED:
-                self._strike(started, error.retry_after_s)
+                self._strike(started, error)
             raise
         finally:
             self.in_flight -= 1
@@ -106,7 +110,7 @@ class Limits:
         finally:
             self._meters.settle(request, taken, usage, lost=lost)
 
-    def _strike(self, started: float, stated_s: float | None) -> None:
+    def _strike(self, started: float, error: EndpointError) -> None:
         """One rate limit. Where it states no wait the pause is short: each row backs off for itself besides.
 
         Those that were in flight together are one: they met the same limit.
@@ -115,6 +119,13 @@ class Limits:
             self._strikes += 1
             self._struck_at = self._clock.now()
         guessed_s = min(_FIRST_PAUSE_S * 2.0 ** min(self._strikes - 1, 10), _LONGEST_PAUSE_S)
+        stated_s = error.retry_after_s
+        if (
+            stated_s is not None
+            and stated_s >= _LONG_WAIT_S
+            and self._clock.now() + stated_s > self._paused_until + 1.0
+        ):
+            self._on_wait(stated_s, error)
         self.pause(guessed_s if stated_s is None else stated_s)
 
     async def _start(self, request: Request) -> Taken | None:

@@ -133,6 +133,18 @@ async def test_no_cut_leaves_half_a_key(before: int) -> None:
 
 
 @pytest.mark.anyio
+async def test_key_is_redacted_in_an_answer() -> None:
+    """A key that a relay puts into the answer itself is not stored either."""
+    calls = [{"id": "a", "function": {"name": "f", "arguments": f'{{"key": "{KEY}"}}'}}]
+    message = {"content": f"your key is {KEY}", "reasoning": KEY, "refusal": KEY, "tool_calls": calls}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+    answer = await client(Transport(lambda: response(200, body))).complete(asked())
+    texts = (answer.completion, answer.reasoning, answer.refusal, answer.tool_calls)
+    assert answer.completion == "your key is [key]"
+    assert not any(KEY in (text or "") for text in texts)
+
+
+@pytest.mark.anyio
 async def test_key_is_redacted_in_a_raw_body() -> None:
     """The kept raw body of an answer holds no key."""
     sent = PLAIN[:-1] + f', "echo": "{KEY}"}}'.encode()

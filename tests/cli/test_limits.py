@@ -8,7 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from batchrun.embedded import parse_faults
+
 ROWS = 40
+REFUSED = {"status": 401, "match": "What is 4", "body": {"error": {"message": "no", "code": "invalid_api_key"}}}
 
 
 @pytest.fixture
@@ -77,3 +80,23 @@ def test_plan_reckons_with_the_limits_and_check_shows_the_endpoints(
         checked = batchrun("check", *flags)
     assert checked.returncode == 0
     assert "500 requests (499 left), 200,000 tokens (199," in checked.stdout
+
+
+def test_the_last_row_cannot_stop_a_run_for_ever(
+    batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A row that alone is refused as a wrong key would be, and is the last one left, is a failed row: in the run that
+    answers the others, and in one that goes on.
+    """
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(5)))
+    (fault,) = parse_faults(json.dumps([REFUSED]))
+    with serve(faults=(fault,)) as endpoint:
+        flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "1", "-o", tmp_path / "out")
+        assert batchrun("run", *flags, "--limit", "4").returncode == 0
+        process = batchrun("run", *flags)
+        assert process.returncode == 1, process.stderr
+        assert endpoint.received == 4 + 2
+    results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()
+    assert [one["status"] for one in results] == ["ok"] * 4 + ["failed"]
+    assert results[-1]["error_kind"] == "credentials"

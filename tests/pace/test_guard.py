@@ -362,6 +362,19 @@ async def test_an_endpoint_that_answered_before_is_given_time_to_come_back(comes
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("kind", sorted(FATAL_KINDS))
+async def test_the_last_request_of_all_can_only_fail_itself(kind: Kind) -> None:
+    """Where the others have their answers and nothing else is left, a fault of everybody's is the row's own: to stop would
+    save nobody, and come to the same end each time.
+    """
+    clock, endpoint = FakeClock(), Endpoint(kind, kind)
+    guard = Guard(clock, lambda _error, _patience_s: None, is_last=lambda: True)
+    with pytest.raises(EndpointError) as caught:
+        await guard.wrap(endpoint.complete)(REQUEST)
+    assert (caught.value.kind, guard.fault, endpoint.asked) == (kind, None, 2)
+
+
+@pytest.mark.anyio
 async def test_what_fails_after_the_stop_is_not_probed() -> None:
     """A request that was on the wire all the while, and meets the fault when the run is already stopped, asks no more."""
     clock = FakeClock()

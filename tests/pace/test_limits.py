@@ -180,6 +180,27 @@ async def test_limits_met_together_are_one() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_long_wait_is_told_once() -> None:
+    """A stated wait that somebody may wonder at is told, once for all that meet it; a short one is not."""
+    clock = FakeClock()
+    endpoint = Endpoint(clock, takes_s=0.1)
+    told: list[float] = []
+    limits = Limits(8, None, clock, on_wait=lambda seconds, _error: told.append(seconds))
+    complete = limits.wrap(endpoint.complete)
+
+    async def refused() -> None:
+        with pytest.raises(EndpointError):
+            await complete(REQUEST)
+
+    for stated_s in (3600.0, 2.0):
+        endpoint.faults = [EndpointError(Kind.RATE_LIMITED, "slow", retry_after_s=stated_s) for _ in range(8)]
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(refused)
+    assert told == [3600.0]
+
+
+@pytest.mark.anyio
 async def test_who_waits_is_not_in_flight() -> None:
     """During a pause nothing is on the wire."""
     clock = FakeClock()
