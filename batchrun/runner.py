@@ -118,6 +118,7 @@ class Runner:
         self._ready: collections.deque[tuple[OpenShard, Request]] = collections.deque()
         self._shards: dict[Key, OpenShard] = {}
         self._started: dict[Key, int] = {}
+        self._again: set[Key] = set()
         self._news = anyio.Event()
         self._hungry = anyio.Event()
         self._fed = False
@@ -136,9 +137,9 @@ class Runner:
         """End at once; what is in flight is lost, and asked again another time."""
         self._scope.cancel()
 
-    def is_last(self) -> bool:
-        """Whether the one request in progress is all that is left."""
-        return self._fed and not self._ready and len(self._shards) == 1
+    def is_last_again(self) -> bool:
+        """Whether the one request in progress is all that is left, and was asked in vain by an earlier call already."""
+        return self._fed and not self._ready and len(self._shards) == 1 and self._shards.keys() <= self._again
 
     async def run(self, infos: Iterable[ShardInfo]) -> None:
         """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk failed, or the
@@ -202,6 +203,8 @@ class Runner:
     async def _one(self, opened: OpenShard, request: Request) -> None:
         key = request.key
         self._shards[key] = opened
+        if key in opened.tallies:
+            self._again.add(key)
         try:
             try:
                 answer = await self._complete(request)
@@ -212,6 +215,7 @@ class Runner:
                 result = answered(request, answer, opened.tallies[key], self._endpoint, self._started.get(key))
         finally:
             del self._shards[key]
+            self._again.discard(key)
             self._started.pop(key, None)
         if self._ledger.record(opened, result):
             self._finished(opened)

@@ -166,7 +166,7 @@ class Session:
             watcher.pause,
             watcher.resume,
             key_env=job.endpoint.api_key_env,
-            is_last=lambda: watcher.ok > 0 and runner.is_last(),
+            is_last=lambda: watcher.ok > 0 and runner.is_last_again(),
         )
         limits = Limits(
             job.limits.concurrency,

@@ -31,7 +31,7 @@ class Guard:
 
     `on_pause` hears of a fault that closes the gate and for how many seconds more than one probe is made, `on_resume` of
     the gate's opening again after so many seconds. `key_env` names the variable that holds the key, for the message;
-    `is_last` says whether others have their answers and nothing else is left to ask.
+    `is_last` says whether others have their answers and nothing else is left to ask than what stopped an earlier run.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Guard:
 
     async def _is_the_rows_own(self, error: EndpointError) -> bool:
         """Whether a fault that lasts is this row's alone: where others were answered before, one of those that wait is
-        asked too. Where none is left, stopping would save nobody, and the same command would come to the same end for ever.
+        asked too. Where none is left and this one stopped a run before, the same command would come to this end for ever.
         """
         if error.kind in FATAL_KINDS and self._is_last():
             return True

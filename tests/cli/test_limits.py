@@ -85,8 +85,8 @@ def test_plan_reckons_with_the_limits_and_check_shows_the_endpoints(
 def test_the_last_row_cannot_stop_a_run_for_ever(
     batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A row that alone is refused as a wrong key would be, and is the last one left, is a failed row: in the run that
-    answers the others, and in one that goes on.
+    """A row that alone is refused as a wrong key would be, and is the last one left, stops the run; the same command then
+    finds it a failed row, and comes to an end.
     """
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(5)))
@@ -94,9 +94,10 @@ def test_the_last_row_cannot_stop_a_run_for_ever(
     with serve(faults=(fault,)) as endpoint:
         flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "1", "-o", tmp_path / "out")
         assert batchrun("run", *flags, "--limit", "4").returncode == 0
+        assert batchrun("run", *flags).returncode == 3
         process = batchrun("run", *flags)
         assert process.returncode == 1, process.stderr
-        assert endpoint.received == 4 + 2
+        assert endpoint.received == 4 + 2 + 2
     results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()
     assert [one["status"] for one in results] == ["ok"] * 4 + ["failed"]
     assert results[-1]["error_kind"] == "credentials"

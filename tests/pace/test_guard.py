@@ -364,8 +364,8 @@ async def test_an_endpoint_that_answered_before_is_given_time_to_come_back(comes
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", sorted(FATAL_KINDS))
 async def test_the_last_request_of_all_can_only_fail_itself(kind: Kind) -> None:
-    """Where the others have their answers and nothing else is left, a fault of everybody's is the row's own: to stop would
-    save nobody, and come to the same end each time.
+    """Where the others have their answers, and nothing is left but what stopped an earlier run, a fault of everybody's is
+    the row's own: to stop again would save nobody.
     """
     clock, endpoint = FakeClock(), Endpoint(kind, kind)
     guard = Guard(clock, lambda _error, _patience_s: None, is_last=lambda: True)
