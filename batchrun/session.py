@@ -92,6 +92,8 @@ class Session:
         if fresh and (aside := self._dir.set_aside()) is not None:
             self._note(f"the old run is set aside in {aside}")
         manifest = self._dir.read_manifest()
+        if manifest is not None and manifest.in_vain and manifest.counts.failed:
+            retry_failed = True
         preparation = Preparation(self._assembly, anyio.from_thread.check_cancelled, retry_failed=retry_failed)
         inventory = await anyio.to_thread.run_sync(preparation.inventory)
         if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):
@@ -116,9 +118,10 @@ class Session:
                 return self._outcome(counts, counter.asked)
         except LedgerError as error:
             message, code = str(error), error.exit_code
-        counts = await anyio.to_thread.run_sync(self._stop, manifest, message)
-        if counts.failed and code == 3:
-            message = f"{message}; {counts.failed} had failed before that, --retry-failed asks them too"
+        counts = await anyio.to_thread.run_sync(self._stop, manifest, message, code)
+        if counts.failed and code == LedgerError.exit_code:
+            asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"
+            message = f"{message}; {counts.failed} had failed before that, {asked}"
         return msgspec.structs.replace(self._outcome(counts, counter.asked), message=message, exit_code=code)
 
     def _is_done(
@@ -228,13 +231,16 @@ class Session:
         self._drop_parts()
         return counts
 
-    def _stop(self, manifest: Manifest, message: str) -> Counts:
+    def _stop(self, manifest: Manifest, message: str, code: int) -> Counts:
         counts = manifest.counts
         # on a disk that is full or broken the manifest can't be written either: `status` then says `interrupted`
         with contextlib.suppress(LedgerError):
             done = read_progress(self._dir, self._assembly.prices.pico)
             counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
-            self._dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=message, counts=counts))
+            in_vain = code == LedgerError.exit_code and not counts.ok
+            self._dir.write_manifest(
+                msgspec.structs.replace(manifest, state="stopped", message=message, counts=counts, in_vain=in_vain)
+            )
         return counts
 
     def _drop_parts(self) -> None:

@@ -37,7 +37,8 @@ class Counts(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """run.json. `requests` is the fingerprint of all that shapes a request's body; `input` names the files and their
     stamps; times are RFC 3339, UTC: `started_at` of the run's beginning, `resumed_at` of the latest call's. `endpoint`
-    is the one that is asked, `state_dir` where the journal and the lock are.
+    is the one that is asked, `state_dir` where the journal and the lock are. `in_vain` says that a guard stopped a run in
+    which nobody was ever answered: what failed in it is no failure of its own.
     """
 
     state: str
@@ -53,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True):
     resumed_at: str | None = None
     endpoint: str = ""
     state_dir: str = ""
+    in_vain: bool = False
 
 
 class RunDir:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchrun.embedded import Fault
+from batchrun.embedded import Fault, parse_faults
 
 
 def test_the_same_command_again_asks_nothing(start: Callable[..., Any]) -> None:
@@ -218,3 +218,25 @@ def test_plan_sends_nothing_and_check_sends_one(finished: Any, batchrun: Callabl
     assert re.search(r"^completion\s+1$", process.stdout, re.MULTILINE)
     assert finished.endpoint.received == before + 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_failed_while_nobody_was_answered_is_asked_again(
+    batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A fault that every row meets stops the run; the rows that it had failed until then are no failures of their own, and
+    are asked again with the others when the endpoint is well.
+    """
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(60)))
+    (fault,) = parse_faults(json.dumps([{"status": 200, "first": 101, "body": {"ok": True}}]))
+    with serve(faults=(fault,)) as endpoint:
+        flags = (rows, "--model", "m", "--base-url", endpoint.url, "-o", tmp_path / "out", "--max-attempts", "2")
+        first = batchrun("run", *flags)
+        assert first.returncode == 3
+        failed = int(batchrun("status", tmp_path / "out").stdout.partition(" failed")[0].rpartition(" ")[2])
+        assert 20 <= failed < 60
+        assert f"{failed} had failed before that, and are asked again too" in first.stderr
+        again = batchrun("run", *flags)
+    assert again.returncode == 0, again.stderr
+    results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()
+    assert [one["completion"] for one in results] == [str(number + 1) for number in range(60)]
