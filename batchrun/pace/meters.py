@@ -1,9 +1,10 @@
 """The limits of one endpoint together: requests and tokens a minute, the user's and its own. They count and never wait.
 
-What the user states is never exceeded; what the endpoint states of itself is learnt from every answer, and kept too.
+What the user allows is kept, whatever the endpoint states; what that states is learnt from every answer, and kept too.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,15 @@ _TOKEN_SLACK = 1.02
 _MOST_METERS = 64
 EVERYBODY = ""
 """In the place of a model: a limit that counts the requests to all of them."""
+
+
+class Key(NamedTuple):
+    """Which limit it is: each has its own meter, for all of them are to be kept."""
+
+    model: str
+    unit: str
+    scope: str = ""
+    window_s: float | None = None
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -47,10 +57,10 @@ class Meters:
         self._minute = None if tokens_per_minute is None else Minute(tokens_per_minute, clock)
         self._clock = clock
         self._given = {"requests": requests_per_minute, "tokens": tokens_per_minute}
-        self._all: dict[tuple[str, str, str], Meter] = {}
+        self._all: dict[Key, Meter] = {}
         self._used: dict[str, list[tuple[str, Meter]]] = {}
         for unit in self._given:
-            self._meter(EVERYBODY, unit, "")
+            self._meter(Key(EVERYBODY, unit))
         self._look()
 
     @property
@@ -116,7 +126,10 @@ class Meters:
         news: dict[str, float] = {}
         for stated in limits:
             whose = EVERYBODY if stated.scope and "model" not in stated.scope else model
-            meter = self._meter(whose, stated.unit, stated.scope)
+            key = Key(whose, stated.unit, stated.scope, stated.window_s)
+            if key not in self._all and len(self._all) >= _MOST_METERS:
+                continue
+            meter = self._meter(key)
             known = meter.learnt
             meter.learn(stated)
             least = min(news.get(stated.unit, float("inf")), self._given.get(stated.unit) or float("inf"))
@@ -129,21 +142,18 @@ class Meters:
         """The limits that a request to a model has to keep."""
         return self._used.get(EVERYBODY, []) + self._used.get(model, [])
 
-    def _meter(self, model: str, unit: str, scope: str) -> Meter:
-        """The meter of a limit; each has its own, for all of them are to be kept."""
-        if len(self._all) >= _MOST_METERS:
-            model, scope = EVERYBODY, ""
-        if (model, unit, scope) not in self._all:
-            slack = _REQUEST_SLACK if unit == "requests" else _TOKEN_SLACK
-            given = self._given.get(unit) if (model, scope) == (EVERYBODY, "") else None
-            self._all[model, unit, scope] = Meter(given, slack, self._clock)
-        return self._all[model, unit, scope]
+    def _meter(self, key: Key) -> Meter:
+        if key not in self._all:
+            slack = _REQUEST_SLACK if key.unit == "requests" else _TOKEN_SLACK
+            given = self._given.get(key.unit) if key == Key(EVERYBODY, key.unit) else None
+            self._all[key] = Meter(given, slack, self._clock)
+        return self._all[key]
 
     def _look(self) -> None:
         self._used = {}
-        for (model, unit, _), meter in self._all.items():
+        for key, meter in self._all.items():
             if meter.active:
-                self._used.setdefault(model, []).append((unit, meter))
+                self._used.setdefault(key.model, []).append((key.unit, meter))
 
 
 def _share(unit: str, load: Load | None) -> float:

@@ -40,7 +40,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def least(self) -> float:
-        """The tokens that room is needed for whatever the text: no text has more bytes a token, and files may be small."""
+        """The tokens that room is needed for: hardly any text has more bytes a token, and files may be small."""
         return self.text / _SURE_BYTES_PER_TOKEN + self.bound
 
 

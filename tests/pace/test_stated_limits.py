@@ -195,12 +195,32 @@ async def test_each_model_has_its_own_limits() -> None:
         assert (told.models, told.limits) == (["slow"], [{"requests": 60}])
 
 
-def test_scopes_without_end_are_not_kept_apart() -> None:
-    """An endpoint that names its limits anew with each answer doesn't fill the memory."""
-    limits = Limits(1, None, FakeClock())
+@pytest.mark.anyio
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_a_limit_of_a_day_beside_one_of_a_minute(swapped: bool) -> None:
+    """Where both are stated (Cerebras), that of the day takes nothing from that of the minute, in any order."""
+    clock = FakeClock()
+    provider = Provider(clock, {})
+    limits = Limits(16, None, clock)
+    both = [StatedLimit("requests", 60, 59, None, 60.0), StatedLimit("requests", 14_400, 14_399, 3600.0, 86_400.0)]
+    limits.learn("m", both[::-1] if swapped else both)
+    await ask(limits, provider, [request(number) for number in range(30)])
+    assert rate(provider) == pytest.approx(60, rel=0.02)
+
+
+@pytest.mark.anyio
+async def test_limits_without_end_fill_no_memory_and_slow_nobody_else() -> None:
+    """An endpoint that names its limits anew with each answer, and makes them ever tighter: past a good number of them no
+    more is kept, least of all for a model that it doesn't concern.
+    """
+    clock = FakeClock()
+    limits = Limits(16, None, clock)
     for number in range(1000):
-        limits.learn("m", [StatedLimit("requests", 1000 + number, scope=f"s{number}")])
+        limits.learn(f"m{number}", [StatedLimit("requests", 1001 - number)])
     assert len(limits._meters._all) <= 64
+    provider = Provider(clock, {}, takes_s=0.0)
+    await ask(limits, provider, [request(number, model="another") for number in range(30)])
+    assert {at for at, _ in provider.starts} == {100.0}
 
 
 @pytest.mark.anyio
