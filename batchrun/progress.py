@@ -16,6 +16,8 @@ from batchrun.errors import EndpointError
 from batchrun.records import Result
 
 _LOG_EVERY_S = 5.0
+_LOG_A_PAUSE_EVERY_S = 60.0
+_PAUSED = "paused"
 _RATE_OVER_S = 30.0
 
 
@@ -68,15 +70,20 @@ class Progress:
 
     def retry(self, error: EndpointError) -> None:
         self.retries += 1
-        self._note = f"retrying: {error.kind}"
+        if self._note != _PAUSED:
+            self._note = f"retrying: {error.kind}"
         if self._mode == "log":
             self._log()
 
     def pause(self, error: EndpointError, patience_s: float) -> None:
+        self._note = _PAUSED
         long = f" for up to {clock(patience_s)}" if patience_s else ""
         self.say(f"{_time()} paused, probing the endpoint{long}: {error.message}")
 
     def resume(self, after_s: float) -> None:
+        self._note = ""
+        self._marks.clear()  # the pace of before and of the pause says nothing of what comes
+        self._mark(time.monotonic())
         self.say(f"{_time()} the endpoint answers again, after {clock(after_s)}")
 
     def waiting(self, seconds: float, error: EndpointError) -> None:
@@ -117,12 +124,10 @@ class Progress:
 
     def _log(self, *, last: bool = False) -> None:
         now = time.monotonic()
-        if not last and now - self._logged < _LOG_EVERY_S:
+        if not last and now - self._logged < (_LOG_A_PAUSE_EVERY_S if self._note == _PAUSED else _LOG_EVERY_S):
             return
         self._logged = now
-        self._marks.append((now, self.asked))
-        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_OVER_S:
-            self._marks.popleft()
+        self._mark(now)
         since, before = self._marks[0]
         rate = (self.asked - before) / max(now - since, 1e-9)
         left = self._total - self.done
@@ -130,6 +135,11 @@ class Progress:
         share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
         text = f"{_time()} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
         print(text, file=self._out, flush=True)
+
+    def _mark(self, now: float) -> None:
+        self._marks.append((now, self.asked))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_OVER_S:
+            self._marks.popleft()
 
 
 def printable(text: str) -> str:

@@ -183,7 +183,8 @@ class Session:
         )
 
         def stack(announced: Complete) -> Complete:
-            return retrying(guard.wrap(limits.wrap(guard.admit(announced))), job.retry, clock, watcher.retry)
+            attempts = guard.wrap(limits.wrap(guard.admit(announced)))
+            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend)
 
         runner = Runner(
             read=self._assembly.source.read,

@@ -5,11 +5,13 @@ import io
 import os
 import pty
 import re
+import select
 import struct
 import termios
 
 import pytest
 
+from batchrun import progress
 from batchrun.errors import EndpointError, Kind
 from batchrun.progress import Progress
 from batchrun.records import Result
@@ -29,9 +31,12 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
         shown.result(result(0), stored=False)
         shown.result(result(1), stored=False)
         shown.close()
-        text = os.read(seen.fileno(), 65536).decode()
-    assert "2/2" in text
-    assert "20 tok, $1.0000, 0 failed" in text
+        out.flush()
+        text = ""
+        # a terminal hands over what was written piece by piece, and some of it later
+        while not ("2/2" in text and "20 tok, $1.0000, 0 failed" in text):
+            assert select.select([seen], [], [], 10.0)[0], text
+            text += os.read(seen.fileno(), 65536).decode(errors="replace")
 
 
 def test_what_happens_to_the_endpoint_is_told() -> None:
@@ -52,3 +57,30 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     assert back[8:] == " the endpoint answers again, after 12:34"
     assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 1:00:00, until [\d:]{8}: HTTP 429: slow down", asked)
     assert all(line[2] == line[5] == ":" for line in (wait, probe, back))
+
+
+def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it probes a run logs a line a minute and says that it is paused; afterwards the pace is that of what follows."""
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    out = io.StringIO()
+    shown = Progress("log", 400, lambda _result: 0.0, out)
+    error = EndpointError(Kind.SERVER, "HTTP 502: Bad Gateway")
+    for number in range(100):
+        now += 0.1
+        shown.result(result(number), stored=False)
+    shown.pause(error, 7190.0)
+    out.truncate(0)
+    for _ in range(720):
+        now += 5.0
+        shown.retry(error)
+    lines = out.getvalue().splitlines()
+    assert 55 <= len(lines) <= 60
+    assert all(line.endswith(", paused") for line in lines)
+    shown.resume(3600.0)
+    for number in range(100, 200):
+        now += 0.1
+        shown.result(result(number), stored=False)
+    last = out.getvalue().splitlines()[-1]
+    assert re.search(r" (9\.9|10\.0) req/s, 0:2\d left", last), last
+    assert "paused" not in last

@@ -5,6 +5,7 @@ Counts and judges; it never waits and never asks.
 
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
+from batchrun.pace.pulse import MOST_PATIENCE_S, Answers
 from batchrun.records import Request
 
 CONNECT_FAULTS_IN_A_ROW = 20
@@ -15,7 +16,6 @@ REFUSED_ROWS = 5
 NEVER_ANSWERED_FAULTS = 100
 NEVER_ANSWERED_S = 60.0
 LEAST_PATIENCE_S = 30.0
-MOST_PATIENCE_S = 3600.0
 SILENT_S = 7200.0
 """An endpoint that has answered nobody for so long is given up, whatever it says."""
 _ROWS_OWN = ("messages", "input", "prompt", "content", "none", "null", "body")
@@ -45,23 +45,19 @@ def mend_of(error: EndpointError, key_env: str | None) -> str | None:
 
 
 class Alarm:
-    """Told of every answer and every fault of a run. `answers` counts the first."""
+    """Told of every answer and every fault of a run. `answers` are the first."""
 
     def __init__(self, clock: Clock, key_env: str | None = None) -> None:
-        self.answers = 0
+        self.answers = Answers(clock)
         self._clock = clock
         self._key_env = key_env
-        self._first_answer = self._last_answer = clock.now()
         self._connect_faults = self._faults = 0
         self._connect_since = self._faults_since = 0.0
         self._refused: dict[str, set[tuple[int, str, int]]] = {}
         self._acquitted: dict[tuple[Kind, int | None], int] = {}
 
     def answered(self) -> None:
-        self._last_answer = self._clock.now()
-        if not self.answers:
-            self._first_answer = self._last_answer
-        self.answers += 1
+        self.answers.add()
         self.quiet()
 
     def quiet(self) -> None:
@@ -70,7 +66,7 @@ class Alarm:
 
     def acquit(self, error: EndpointError) -> None:
         """A fault of this sort was one row's own; the next one is too, as long as others are answered."""
-        self._acquitted[error.kind, error.status] = self.answers
+        self._acquitted[error.kind, error.status] = self.answers.count
 
     def rings(self, request: Request, error: EndpointError) -> bool:
         """Count a fault; True where the gate must close."""
@@ -87,9 +83,13 @@ class Alarm:
         """How long an endpoint that can't be reached is waited for: as long as it has been answering in this run, within
         half a minute and an hour. One that never answered isn't: its address is wrong, or it was never up.
         """
-        if error.kind is not Kind.CONNECT or not self.answers:
+        if error.kind is not Kind.CONNECT or not self.answers.count:
             return 0.0
-        return min(max(LEAST_PATIENCE_S, self._last_answer - self._first_answer), MOST_PATIENCE_S)
+        return min(max(LEAST_PATIENCE_S, self.answers.answering_s), MOST_PATIENCE_S)
+
+    def left_s(self) -> float:
+        """For how long an endpoint that answers nobody is still waited for, seconds."""
+        return SILENT_S - self.answers.silent_s
 
     def is_common(self, first: EndpointError, again: EndpointError) -> bool:
         """Whether a probe's fault proves the one that closed the gate."""
@@ -115,14 +115,14 @@ class Alarm:
 
     def _is_acquitted(self, error: EndpointError) -> bool:
         answers = self._acquitted.get((error.kind, error.status))
-        if answers is None or answers == self.answers:
+        if answers is None or answers == self.answers.count:
             return False
-        self._acquitted[error.kind, error.status] = self.answers
+        self._acquitted[error.kind, error.status] = self.answers.count
         return True
 
     def _is_refused(self, request: Request, error: EndpointError) -> bool:
         param = error.param
-        if self.answers or not param or param.lower().startswith(_ROWS_OWN):
+        if self.answers.count or not param or param.lower().startswith(_ROWS_OWN):
             return False
         rows = self._refused.setdefault(param, set())
         rows.add(request.key)
@@ -131,9 +131,9 @@ class Alarm:
     def _lasts(self, error: EndpointError) -> bool:
         """Faults that pass, but have gone on for too long with nobody answered."""
         now = self._clock.now()
-        if now - self._last_answer >= SILENT_S:
+        if self.left_s() <= 0.0:
             return True
-        if self.answers or error.kind is Kind.RATE_LIMITED:
+        if self.answers.count or error.kind is Kind.RATE_LIMITED:
             return False
         if not self._faults:
             self._faults_since = now

@@ -2,7 +2,8 @@
 
 The first such fault closes the gate: nothing new starts. One probe goes out after a pause; only when it fails in such
 a way too is the run stopped. A relay that drops one key of its pool for a second doesn't end an overnight job, nor does
-one row that alone is refused while others are answered.
+one row that alone is refused while others are answered. In an outage, where a probe's fault may yet be its row's own,
+the rows that wait are probes in turn, until one is answered.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,13 @@ import anyio
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, EndpointError, Kind
 from batchrun.pace.alarm import Alarm
+from batchrun.pace.pulse import OUTAGE_KINDS, SILENT_KINDS
 from batchrun.records import Answer, Complete, Request
 
 PROBE_AFTER_S = 2.0
 LONGEST_PROBE_WAIT_S = 60.0
+LONGEST_TURN_WAIT_S = 5.0
+_LOOK_AGAIN_S = 1.0
 
 
 class Stopped(Exception):  # noqa: N818 - not an error of the request: it stays to be done
@@ -56,32 +60,30 @@ class Guard:
         self._waiting = 0
         self._probe_request: Request | None = None
         self._ticket: _Ticket | None = None
+        self._outage: _Outage | None = None
+        self._turn = anyio.Lock()
 
     def wrap(self, inner: Complete) -> Complete:
         async def complete(request: Request) -> Answer:
             while True:
-                if not self._open.is_set():
+                if self._outage is not None:
+                    answer = await self._in_turn(inner, request)
+                elif not self._open.is_set():
                     ticket = await self._wait()
-                    if ticket is not None:
-                        return await self._second_probe(inner, request, ticket)
-                if self.fault is not None:
-                    raise Stopped
-                try:
-                    answer = await inner(request)
-                except _Closed:
-                    continue
-                except EndpointError as error:
-                    if not self._alarm.rings(request, error):
-                        raise
-                    if self.fault is not None:
-                        raise Stopped from error
-                    if self._open.is_set():
-                        return await self._probe(inner, request, error)
-                    continue
-                self._alarm.answered()
-                return answer
+                    answer = None if ticket is None else await self._second_probe(inner, request, ticket)
+                else:
+                    answer = await self._attempt(inner, request)
+                if answer is not None:
+                    return answer
 
         return complete
+
+    def suspend(self, error: EndpointError) -> None:
+        """Close the gate for an outage: the endpoint answered before, and now answers nobody for a while."""
+        if error.kind in SILENT_KINDS - {Kind.CONNECT} and self.fault is None and self._open.is_set():
+            self._open = anyio.Event()
+            self._outage = _Outage(self._clock.now(), self._probe_after_s)
+            self._on_pause(error, self._alarm.left_s())
 
     def check(self, request: Request) -> None:
         """Send back what waits for its turn while the gate is closed: the probe alone may pass."""
@@ -101,6 +103,67 @@ class Guard:
         """What stopped the run, with the mend."""
         assert self.fault is not None
         return f"stopped ({self.fault.kind}): {self.fault.message}; {self._alarm.mend(self.fault)}"
+
+    async def _attempt(self, inner: Complete, request: Request) -> Answer | None:
+        """One attempt, or the probe that it leads to; None where it is to wait at the gate first."""
+        if self.fault is not None:
+            raise Stopped
+        try:
+            answer = await inner(request)
+        except _Closed:
+            return None
+        except EndpointError as error:
+            if self._is_turn_of(request):
+                self._judge_turn(error)
+            if not self._alarm.rings(request, error):
+                raise
+            if self.fault is not None:
+                raise Stopped from error
+            return await self._probe(inner, request, error) if self._open.is_set() else None
+        self._alarm.answered()
+        if self._is_turn_of(request):
+            self._end_outage()
+        return answer
+
+    def _is_turn_of(self, request: Request) -> bool:
+        return self._outage is not None and self._probe_request is request
+
+    async def _in_turn(self, inner: Complete, request: Request) -> Answer | None:
+        """In an outage: wait until it is over, or until it is this request's turn to be the probe."""
+        async with self._turn:
+            while (outage := self._outage) is not None:
+                wait_s = outage.next_at - self._clock.now()
+                if wait_s <= 0.0:
+                    break
+                await self._clock.sleep(min(wait_s, _LOOK_AGAIN_S))
+            else:
+                return None
+            self._probe_request = request
+            try:
+                return await self._attempt(inner, request)
+            finally:
+                if self._probe_request is request:
+                    self._probe_request = None
+
+    def _judge_turn(self, error: EndpointError) -> None:
+        """What a probe's fault says of an outage: it goes on, it is over, or it has lasted for too long."""
+        if error.kind not in SILENT_KINDS:
+            self._end_outage()
+        elif self._alarm.left_s() > 0.0:
+            may_cost = error.kind not in OUTAGE_KINDS
+            assert self._outage is not None
+            self._outage.later(self._clock.now(), LONGEST_PROBE_WAIT_S if may_cost else LONGEST_TURN_WAIT_S)
+        else:
+            self.fault = error
+            self.shut.set()
+            self._end_outage()
+
+    def _end_outage(self) -> None:
+        if (outage := self._outage) is not None:
+            self._outage = None
+            self._open.set()
+            if self.fault is None:
+                self._on_resume(self._clock.now() - outage.since)
 
     async def _wait(self) -> "_Ticket | None":
         """Until the gate opens or is shut; or until this request is picked to be the second probe."""
@@ -151,7 +214,7 @@ class Guard:
         """
         if error.kind in FATAL_KINDS and self._is_last():
             return True
-        if not (self._alarm.answers and self._waiting and error.kind in FATAL_KINDS):
+        if not (self._alarm.answers.count and self._waiting and error.kind in FATAL_KINDS):
             return False
         self._ticket = ticket = _Ticket()
         woken, self._open = self._open, anyio.Event()
@@ -184,3 +247,16 @@ class _Ticket:
     def __init__(self) -> None:
         self.decided = anyio.Event()
         self.passed = False
+
+
+class _Outage:
+    """Since when nobody is answered, and when the next probe may go: after growing pauses."""
+
+    def __init__(self, now: float, wait_s: float) -> None:
+        self.since = now
+        self._wait_s = wait_s
+        self.next_at = now + wait_s
+
+    def later(self, now: float, longest_s: float) -> None:
+        self._wait_s = min(2 * self._wait_s, longest_s)
+        self.next_at = now + self._wait_s

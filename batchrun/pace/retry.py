@@ -1,8 +1,8 @@
 """Ask again, with full jitter, for as long as it makes sense: the only owner of tenacity (endpoint.md §4–§5).
 
 The first attempt is made directly; tenacity's machinery is entered only when it failed, so that the common case pays
-nothing for it. What all requests of a run share is a pulse: whether the endpoint answers anybody. A fault is held
-against a row only where it may be the row's own.
+nothing for it. What all requests of a run share is a pulse. A fault is held against a row only where it may be the
+row's own.
 """
 
 import random
@@ -13,17 +13,13 @@ import tenacity
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.job import Retry
+from batchrun.pace.pulse import OUTAGE_KINDS, Pulse
 from batchrun.records import Answer, Complete, Request
 
 _FIRST_WAIT_S = 0.5
 _MALFORMED_ATTEMPTS = 3
 _FINAL = ROW_KINDS | FATAL_KINDS
-_OUTAGE_KINDS = frozenset({Kind.CONNECT, Kind.SERVER})
 _SPREAD = 0.1
-OUTAGE_ROWS = 8
-"""So many rows, each asked for the first time since anybody was answered, and each in vain: an outage. Rows that were
-asked beside those that were answered prove nothing: they may be the ones that never will be.
-"""
 ALONE_S = 120.0
 """A request that is rate limited for so long with nothing beside it never gets through: two windows of a minute."""
 PASSED_OVER = 20.0
@@ -32,55 +28,35 @@ happens once in e²⁰ times.
 """
 
 
-class _Pulse:
-    """What the requests of a run know of each other: `asking` are in progress, `answers` were given.
-
-    `shares` adds up what each of them could expect of the answers. `in_vain` counts those that went on the wire for the
-    first time since the last answer, and failed as in an outage.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.asking = self.answers = self.in_vain = 0
-        self.shares = 0.0
-        self._clock = clock
-        self._answered_at = clock.now()
-
-    def beat(self) -> None:
-        self.answers += 1
-        self.shares += 1 / self.asking
-        self.in_vain = 0
-        self._answered_at = self._clock.now()
-
-    def failed_at_first(self, error: EndpointError) -> None:
-        began = error.began_at
-        if error.kind in _OUTAGE_KINDS and began is not None and began >= self._answered_at:
-            self.in_vain += 1
-
-    @property
-    def outage(self) -> bool:
-        """Whether the endpoint, which did answer in this run, now answers nobody."""
-        return self.answers > 0 and self.in_vain >= OUTAGE_ROWS
-
-
-def retrying(inner: Complete, settings: Retry, clock: Clock, on_retry: Callable[[EndpointError], None]) -> Complete:
+def retrying(
+    inner: Complete,
+    settings: Retry,
+    clock: Clock,
+    on_retry: Callable[[EndpointError], None],
+    on_outage: Callable[[EndpointError], None] = lambda _error: None,
+) -> Complete:
     """`inner`, asked again after faults that may pass.
 
     `max_attempts` are those that count. A rate limit doesn't: the endpoint said to come back; nor does an outage, which
     is nobody's fault: but where a request alone is always refused while others are answered, it ends and says so.
+    `on_outage` hears of every fault while nobody is answered for long.
     """
-    pulse = _Pulse(clock)
+    pulse = Pulse(clock)
 
     async def complete(request: Request) -> Answer:
         pulse.asking += 1
+        before = pulse.answers.count
         try:
             try:
                 answer = await inner(request)
             except EndpointError as error:
                 if not _may_pass(error):
+                    pulse.alive(error.began_at)
                     raise
                 pulse.failed_at_first(error)
-                answer = await _Again(inner, settings, clock, on_retry, pulse, error)(request)
-            pulse.beat()
+                again = _Again(inner, settings, clock, on_retry, on_outage, pulse, error, before)
+                answer = await again(request)
+            pulse.beat(answer)
             return answer
         finally:
             pulse.asking -= 1
@@ -89,7 +65,7 @@ def retrying(inner: Complete, settings: Retry, clock: Clock, on_retry: Callable[
 
 
 class _Again:
-    """The attempts of one request after its first one failed with `first`."""
+    """The attempts of one request after its first one failed with `first`; `answers` were given before that was made."""
 
     def __init__(
         self,
@@ -97,16 +73,20 @@ class _Again:
         settings: Retry,
         clock: Clock,
         on_retry: Callable[[EndpointError], None],
-        pulse: _Pulse,
+        on_outage: Callable[[EndpointError], None],
+        pulse: Pulse,
         first: EndpointError,
+        answers: int,
     ) -> None:
         self._inner = inner
         self._settings = settings
         self._clock = clock
         self._on_retry = on_retry
+        self._on_outage = on_outage
         self._pulse = pulse
         self._first: EndpointError | None = first
-        self._counted = 0
+        self._answers = answers
+        self._counted = self._beside = 0
         self._malformed = 0
         self._limits = _RateLimits(settings.max_attempts, clock, pulse)
 
@@ -131,13 +111,25 @@ class _Again:
         except EndpointError as error:
             if error.kind is Kind.RATE_LIMITED:
                 self._limits.add(error)
-            elif error.kind not in _OUTAGE_KINDS or not self._pulse.outage:
+            elif not self._pulse.excuses(error):
                 self._counted += 1
             self._malformed += error.kind is Kind.MALFORMED
+            self._beside += self._answers < self._pulse.answers.count
+            self._answers = self._pulse.answers.count
+            if self._pulse.lasting_outage:
+                self._on_outage(error)
             raise
 
-    def _enough(self, _state: tenacity.RetryCallState) -> bool:
-        return self._counted >= self._settings.max_attempts or self._malformed >= _MALFORMED_ATTEMPTS
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        if self._malformed >= _MALFORMED_ATTEMPTS:
+            return True
+        return self._counted >= self._settings.max_attempts and not self._may_be_an_outage(_error(state))
+
+    def _may_be_an_outage(self, error: EndpointError) -> bool:
+        """Whether the last rows of a job, which have no others beside them to tell, had better wait a while."""
+        if self._settings.max_attempts == 1 or 2 * self._beside >= self._settings.max_attempts:
+            return False
+        return error.kind in OUTAGE_KINDS and self._pulse.recently_well
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """U(0, min(max_wait, 0.5·2ⁿ)) seconds; a stated wait is a floor, with a little jitter on top."""
@@ -151,13 +143,13 @@ class _Again:
 class _RateLimits:
     """The rate limits of one request: none of them counts, unless it is this request that never gets through."""
 
-    def __init__(self, most: int, clock: Clock, pulse: _Pulse) -> None:
+    def __init__(self, most: int, clock: Clock, pulse: Pulse) -> None:
         self._most = most
         self._clock = clock
         self._pulse = pulse
         self._count = self._alone = 0
         self._since = self._alone_since = clock.now()
-        self._answers, self._shares = pulse.answers, pulse.shares
+        self._answers, self._shares = pulse.answers.count, pulse.shares
 
     def add(self, error: EndpointError) -> None:
         """Count one. Where the request will never get through, the error becomes final and says so."""
@@ -170,7 +162,7 @@ class _RateLimits:
         if self._alone >= self._most and now - self._alone_since >= ALONE_S:
             beside = "nothing else was in flight"
         elif self._count >= self._most and self._pulse.shares - self._shares >= PASSED_OVER:
-            beside = f"{self._pulse.answers - self._answers} others were answered"
+            beside = f"{self._pulse.answers.count - self._answers} others were answered"
         else:
             return
         error.message = (

@@ -1,0 +1,107 @@
+"""Whether the endpoint answers anybody: what the requests of a run know of each other. Counts and judges; never waits.
+
+That one row fails is told from an outage by the other rows: those that are asked for the first time are as good as any,
+while those that were asked beside others that had their answers may be the ones that never will.
+"""
+
+import collections
+
+from batchrun.clock import Clock
+from batchrun.errors import EndpointError, Kind
+from batchrun.records import Answer
+
+OUTAGE_KINDS = frozenset({Kind.CONNECT, Kind.SERVER})
+"""Faults of an endpoint that is not well, which cost nothing: none of them is held against a row while it lasts."""
+SILENT_KINDS = OUTAGE_KINDS | {Kind.TIMEOUT, Kind.DISCONNECTED}
+OUTAGE_ROWS = 8
+"""So many rows, each asked for the first time since anybody was answered, and each in vain: an outage."""
+LASTING_S = 10.0
+"""One that has lasted so much longer than an answer takes: where every second answer is a fault, eight in a row are soon
+met by chance.
+"""
+MOST_PATIENCE_S = 3600.0
+
+
+class Answers:
+    """When the answers of a run came. `answering_s` is from the first to the last, `silent_s` since the last one (or since
+    the start), seconds.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.count = 0
+        self.last_at = clock.now()
+        self._first_at = self.last_at
+        self._clock = clock
+
+    def add(self) -> None:
+        self.last_at = self._clock.now()
+        if not self.count:
+            self._first_at = self.last_at
+        self.count += 1
+
+    @property
+    def answering_s(self) -> float:
+        return self.last_at - self._first_at
+
+    @property
+    def silent_s(self) -> float:
+        return self._clock.now() - self.last_at
+
+
+class Pulse:
+    """`asking` requests are in progress; `shares` adds up what each of them could expect of the answers."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.answers = Answers(clock)
+        self.asking = 0
+        self.shares = 0.0
+        self._clock = clock
+        self._slowest_s = 0.0
+        self._well_at = clock.now()
+        self._in_vain: collections.deque[tuple[float, Kind]] = collections.deque(maxlen=4 * OUTAGE_ROWS)
+
+    def beat(self, answer: Answer) -> None:
+        """One of those in progress was answered."""
+        self.answers.add()
+        self.shares += 1 / self.asking
+        latency_s = answer.latency_s or 0.0
+        self._slowest_s = max(latency_s, 0.99 * self._slowest_s)
+        self.alive(self._clock.now() - latency_s)
+
+    def alive(self, began_at: float | None) -> None:
+        """The endpoint was well, or said no to one row alone, when an attempt began. What an older attempt is answered says
+        nothing of those that began later.
+        """
+        if began_at is not None and began_at > self._well_at:
+            self._well_at = began_at
+            while self._in_vain and self._in_vain[0][0] <= began_at:
+                self._in_vain.popleft()
+
+    def failed_at_first(self, error: EndpointError) -> None:
+        """A request failed that had never been on the wire before."""
+        if error.kind in SILENT_KINDS and error.began_at is not None and error.began_at > self._well_at:
+            self._in_vain.append((error.began_at, error.kind))
+
+    @property
+    def outage(self) -> bool:
+        """Whether the endpoint, which did answer in this run, now refuses everybody."""
+        return self.answers.count > 0 and sum(kind in OUTAGE_KINDS for _, kind in self._in_vain) >= OUTAGE_ROWS
+
+    @property
+    def lasting_outage(self) -> bool:
+        """Whether it has answered nobody for a while, be it with faults or with nothing at all: for longer than those that
+        were on the wire before could take.
+        """
+        if not self.answers.count or len(self._in_vain) < OUTAGE_ROWS:
+            return False
+        return self.answers.silent_s >= LASTING_S + self._slowest_s
+
+    def excuses(self, error: EndpointError) -> bool:
+        """Whether such a fault is held against no row now."""
+        kinds = SILENT_KINDS if self.lasting_outage else OUTAGE_KINDS if self.outage else ()
+        return error.kind in kinds
+
+    @property
+    def recently_well(self) -> bool:
+        """Whether it was answering, until a while ago, for longer than that while: it may come back."""
+        return self.answers.silent_s < min(self.answers.answering_s, MOST_PATIENCE_S)

@@ -1,0 +1,226 @@
+"""Outages met by the whole of pacing, put together as a run does it (endpoint.md §4–§5): an hour of them ends no row, asks
+little, and is over for the rows soon after it is over.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+
+import anyio
+import pytest
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.job import Retry
+from batchrun.pace import alarm, guard, pulse
+from batchrun.pace.guard import Guard, Stopped
+from batchrun.pace.limits import Limits
+from batchrun.pace.retry import retrying
+from batchrun.records import Answer, Request, Usage
+
+from .virtual import FakeClock
+
+ANSWER = Answer("x", Usage(1, 1, 2), latency_s=2.0)
+PLACES, WINDOW = 8, 24
+BEGINS, HOUR = 200.0, 3600.0
+
+
+class Run:
+    """A run against an endpoint: `says` gives the fault of a row at a second of the run, None for an answer, which takes
+    two seconds. A fault takes a tenth of one, a timeout a minute.
+    """
+
+    def __init__(self, says: Callable[[int, float], Kind | None], settings: Retry = Retry()) -> None:  # noqa: B008 - frozen
+        self.clock = FakeClock()
+        self.says = says
+        self.asked: list[tuple[float, int]] = []
+        self.ended: dict[int, object] = {}
+        self.paused: list[tuple[float, float]] = []
+        self.resumed: list[float] = []
+        self.guard = Guard(self.clock, lambda _, patience_s: self.paused.append((self.at, patience_s)), self._resume)
+        limits = Limits(PLACES, None, self.clock, admit=self.guard.check)
+        attempts = self.guard.wrap(limits.wrap(self.guard.admit(self._answer)))
+        self.complete = retrying(attempts, settings, self.clock, lambda _: None, self.guard.suspend)
+
+    @property
+    def at(self) -> float:
+        return self.clock.time - 100.0
+
+    async def __call__(self, rows: Iterable[int]) -> None:
+        left = iter(rows)
+
+        async def work() -> None:
+            for row in left:
+                try:
+                    self.ended[row] = await self.complete(Request(row, str(row), "default", 0, b"{}", f"h{row}", "m"))
+                except EndpointError as error:
+                    self.ended[row] = error.kind
+                except Stopped:
+                    self.ended[row] = Stopped
+
+        async with anyio.create_task_group() as group:
+            for _ in range(WINDOW):
+                group.start_soon(work)
+
+    def asked_between(self, begin: float, end: float) -> int:
+        return sum(begin <= at < end for at, _ in self.asked)
+
+    def _resume(self, _after_s: float) -> None:
+        self.resumed.append(self.at)
+
+    async def _answer(self, request: Request) -> Answer:
+        began = self.clock.time
+        self.asked.append((self.at, request.row))
+        kind = self.says(request.row, self.at)
+        await self.clock.sleep(2.0 if kind is None else 60.0 if kind is Kind.TIMEOUT else 0.1)
+        if kind is None:
+            return ANSWER
+        error = EndpointError(kind, f"{kind}!")
+        error.began_at = began
+        raise error
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT, Kind.DISCONNECTED])
+async def test_an_hour_of_it_ends_no_row_and_asks_little(kind: Kind) -> None:
+    """Whether the endpoint answers with faults or not at all: one probe at a time, twelve a minute at most (one where it
+    may cost something), and the run goes on soon after the end. Each is told once.
+    """
+    run = Run(lambda _, at: kind if BEGINS < at < BEGINS + HOUR else None)
+    await run(range(900))
+    assert list(run.ended.values()) == [ANSWER] * 900
+    ((paused, patience_s),) = run.paused
+    (resumed,) = run.resumed
+    assert paused < BEGINS + 130.0
+    assert patience_s == pytest.approx(alarm.SILENT_S - pulse.LASTING_S, abs=130.0)
+    longest = guard.LONGEST_TURN_WAIT_S if kind is Kind.SERVER else guard.LONGEST_PROBE_WAIT_S
+    assert run.asked_between(paused, BEGINS + HOUR) <= PLACES + 8 + HOUR / longest
+    assert resumed < BEGINS + HOUR + longest + (62.0 if kind is Kind.TIMEOUT else 3.0)
+
+
+@pytest.mark.anyio
+async def test_a_row_that_is_never_answered_does_not_hold_the_others_in_an_outage() -> None:
+    """The rows are probes in turn: when the endpoint is well again, those that it never answers keep nobody waiting."""
+    bad = set(range(795, 807))
+
+    def says(row: int, at: float) -> Kind | None:
+        return Kind.SERVER if row in bad or BEGINS < at < BEGINS + 300.0 else None
+
+    run = Run(says)
+    await run(range(900))
+    assert {row for row, end in run.ended.items() if end is not ANSWER} == bad
+    assert len(run.paused) == 1
+    assert run.resumed[0] < BEGINS + 300.0 + (len(bad) + 1) * guard.LONGEST_TURN_WAIT_S
+
+
+@pytest.mark.anyio
+async def test_every_second_answer_a_fault_is_no_outage() -> None:
+    """A relay that fails at random is asked all the while: eight faults in a row are met by chance."""
+    draws = random.Random(3)
+    run = Run(lambda _row, _at: Kind.SERVER if draws.random() < 0.5 else None)
+    await run(range(800))
+    assert (run.paused, list(run.ended.values()).count(ANSWER)) == ([], pytest.approx(800, abs=12))
+
+
+@pytest.mark.anyio
+async def test_an_outage_that_does_not_end_stops_the_run() -> None:
+    """After two hours with nobody answered the run is stopped, and no row is failed."""
+    run = Run(lambda _, at: Kind.SERVER if at > BEGINS else None)
+    await run(range(900))
+    assert set(run.ended.values()) == {ANSWER, Stopped}
+    assert BEGINS + alarm.SILENT_S - 20.0 <= run.at <= BEGINS + alarm.SILENT_S + 60.0
+    assert run.resumed == []
+    assert run.guard.message().startswith("stopped (server): server!; the endpoint answers nobody")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("life", [Kind.BAD_REQUEST, Kind.RATE_LIMITED])
+async def test_any_sign_of_life_ends_the_outage(life: Kind) -> None:
+    """A refusal of one row, or a rate limit, comes from an endpoint that is there."""
+    ends = BEGINS + 100.0
+    run = Run(lambda _, at: None if at < BEGINS or at > ends + 50.0 else Kind.SERVER if at < ends else life)
+    await run(range(900))
+    assert len(run.paused) == len(run.resumed) == 1
+    assert run.resumed[0] < ends + guard.LONGEST_TURN_WAIT_S + 1.0
+    assert set(run.ended.values()) == {ANSWER, life} - {Kind.RATE_LIMITED}
+
+
+@pytest.mark.anyio
+async def test_a_key_that_is_refused_after_an_outage_stops_the_run() -> None:
+    """A probe of an outage that meets a fault of everybody's leads to the probe of that."""
+    run = Run(lambda _, at: None if at < BEGINS else Kind.SERVER if at < BEGINS + 100.0 else Kind.CREDENTIALS)
+    await run(range(900))
+    assert set(run.ended.values()) == {ANSWER, Stopped}
+    assert run.guard.fault is not None
+    assert run.guard.fault.kind is Kind.CREDENTIALS
+
+
+@pytest.mark.anyio
+async def test_what_was_on_the_wire_before_does_not_end_it() -> None:
+    """An answer to a request that was sent before the outage says nothing of those that are sent now."""
+    run = Run(lambda _, at: Kind.SERVER if BEGINS < at < BEGINS + 500.0 else None)
+    long = Request(0, "0", "default", 0, b"{}", "h0", "m")
+
+    async def answer_late(request: Request) -> Answer:
+        if request is not long:
+            return await run._answer(request)
+        await run.clock.sleep(BEGINS + 300.0)
+        return Answer("x", Usage(1, 1, 2), latency_s=BEGINS + 300.0)
+
+    attempts = run.guard.wrap(run.guard.admit(answer_late))
+    run.complete = retrying(attempts, Retry(), run.clock, lambda _: None, run.guard.suspend)
+    async with anyio.create_task_group() as group:
+        group.start_soon(run.complete, long)
+        await run(range(1, 3000))
+    assert set(run.ended.values()) == {ANSWER}
+    assert run.resumed == [pytest.approx(BEGINS + 500.0, abs=guard.LONGEST_TURN_WAIT_S + 3.0)]
+
+
+@pytest.mark.anyio
+async def test_answers_that_trickle_in_hide_no_outage() -> None:
+    """While those that were on the wire are still answered, one by one, all that are sent fail: none of them is ended."""
+    fell = BEGINS + 1.0
+    run = Run(lambda _, at: Kind.SERVER if fell < at < BEGINS + HOUR else None)
+    slow = run._answer
+
+    async def answer(request: Request) -> Answer:
+        began = run.clock.time
+        if run.at < fell:
+            await run.clock.sleep(random.Random(request.row).uniform(0.0, 100.0))
+        got = await slow(request) if began - 100.0 >= fell else ANSWER
+        return Answer("x", Usage(1, 1, 2), latency_s=run.clock.time - began) if got else got
+
+    attempts = run.guard.wrap(Limits(PLACES, None, run.clock, admit=run.guard.check).wrap(run.guard.admit(answer)))
+    run.complete = retrying(attempts, Retry(max_attempts=4), run.clock, lambda _: None, run.guard.suspend)
+    await run(range(150))
+    assert Kind.SERVER not in run.ended.values()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("last", [1, 5, WINDOW])
+async def test_the_last_rows_of_a_job_wait_too(last: int) -> None:
+    """With no fresh rows to tell an outage by, the last ones go on asking for as long as the endpoint had been answering."""
+    rows = 1200
+    ends: list[float] = []
+
+    def says(row: int, at: float) -> Kind | None:
+        if row < rows - last:
+            return None
+        ends.append(at + 250.0) if not ends else None
+        return Kind.SERVER if at < ends[0] else None
+
+    run = Run(says)
+    await run(range(rows))
+    assert list(run.ended.values()) == [ANSWER] * rows
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("last", [1, 5])
+async def test_the_last_rows_do_not_wait_for_ever(last: int) -> None:
+    """Rows that are never answered end when nothing is left beside them, after as long as the endpoint had been answering:
+    it was perhaps an outage.
+    """
+    rows = 1200
+    run = Run(lambda row, _: Kind.SERVER if row >= rows - last else None, Retry(max_wait_s=10.0))
+    await run(range(rows))
+    assert {row for row, end in run.ended.items() if end is Kind.SERVER} == set(range(rows - last, rows))
+    answering_s = rows * 2.0 / PLACES
+    assert answering_s * 2 - 10.0 < run.at < answering_s * 2 + 20.0
