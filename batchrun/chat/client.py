@@ -14,6 +14,7 @@ import msgspec
 
 from batchrun.chat.address import beside
 from batchrun.chat.answer import parse_json
+from batchrun.chat.duration import present
 from batchrun.chat.faults import classify, read_error
 from batchrun.chat.quota import stated_limits
 from batchrun.chat.redact import Redactor, secrets_of
@@ -120,7 +121,7 @@ class Client:
                 if self._on_limits is not None and any(
                     b"ratelimit" in name.lower() for name, _ in response.headers.raw
                 ):
-                    self._on_limits(request.model, stated_limits(response.headers, self._clock.epoch()))
+                    self._on_limits(request.model, stated_limits(response.headers, self._present(response)))
                 if not 200 <= response.status_code < 300:
                     raise await self._fault(response)
                 async with contextlib.aclosing(_blocks(response)) as blocks:
@@ -161,10 +162,13 @@ class Client:
             self._give_wait(error, response)
             raise
 
+    def _present(self, response: httpx.Response) -> float:
+        return present(response.headers, self._clock.epoch())
+
     def _give_wait(self, error: EndpointError, response: httpx.Response) -> None:
         """A limit that rides in HTTP 200 has its wait in the headers all the same."""
         if error.kind is Kind.RATE_LIMITED and error.retry_after_s is None:
-            error.retry_after_s = stated_wait_s(response.headers, self._clock.epoch(), 429)
+            error.retry_after_s = stated_wait_s(response.headers, self._present(response), 429)
 
     def _measured(self, decoder: Decoder, request: Request, latency_s: float, first_token_s: float | None) -> Answer:
         """The decoder's answer with its times, its usage and, where wanted, its raw body."""
@@ -212,7 +216,7 @@ class Client:
             error = read_error(parse_json(text.encode()))
         except (ValueError, RecursionError):
             error = None
-        wait = stated_wait_s(response.headers, self._clock.epoch(), status)
+        wait = stated_wait_s(response.headers, self._present(response), status)
         fault = classify(status, error, retry_after_s=wait, body=text)
         said = response.headers.get("x-should-retry", "").strip().lower()
         fault.should_retry = {"true": True, "false": False}.get(said)

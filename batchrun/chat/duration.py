@@ -1,7 +1,9 @@
 """Durations and moments as headers write them: `7`, `6m0s`, `12ms`, an HTTP date, RFC 3339, epoch seconds or ms."""
 
+import functools
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -10,6 +12,15 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 LONGEST_S = 3600.0
 """Past an hour the endpoint is asked again all the same: a limit of a day says so once more, and a header that names
 years by mistake holds nobody for longer."""
+
+
+def present(headers: Mapping[str, str], own: float) -> float:
+    """Seconds since 1970, UTC, by the clock of the endpoint where its `Date` says (RFC 9110 §6.6.1), else `own`: a moment
+    that it names is one of its own clock, which may be an hour off.
+    """
+    stated = headers.get("date")
+    found = None if stated is None else _moment(stated)
+    return own if found is None else found
 
 
 def duration_or_moment_s(text: str, epoch: float) -> float | None:
@@ -25,15 +36,8 @@ def duration_or_moment_s(text: str, epoch: float) -> float | None:
     seconds = duration_s(text)
     if seconds is not None:
         return clipped(seconds)
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):
-        try:
-            moment = parse(text)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            return clipped(moment.timestamp() - epoch)
-        except (ValueError, OverflowError):
-            continue
-    return None
+    moment = _moment(text)
+    return None if moment is None else clipped(moment - epoch)
 
 
 def duration_s(text: str) -> float | None:
@@ -41,6 +45,20 @@ def duration_s(text: str) -> float | None:
     if not text.strip() or _DURATION.sub("", text).strip():
         return None
     return sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(text))
+
+
+@functools.lru_cache(maxsize=16)
+def _moment(text: str) -> float | None:
+    """An RFC 3339 or HTTP date in seconds since 1970."""
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = parse(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return moment.timestamp()
+        except (ValueError, OverflowError):
+            continue
+    return None
 
 
 def number(text: str) -> float | None:

@@ -315,6 +315,19 @@ async def test_a_limit_in_http_200_has_its_wait_in_the_headers() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("status", "body"), [(429, b""), (200, b'{"error":{"code":"rate_limit_exceeded"}}')])
+async def test_a_moment_is_by_the_endpoints_own_clock(status: int, body: bytes) -> None:
+    """An endpoint whose clock is years off names a moment by that clock, which its Date tells: what counts is the
+    difference. A Date that is none is passed over.
+    """
+    until = {"retry-after": "Wed, 21 Oct 2015 07:28:09 GMT"}
+    for date, wait_s in (("Wed, 21 Oct 2015 07:28:00 GMT", 9.0), ("yesterday", 0.0)):
+        with pytest.raises(EndpointError) as caught:
+            await client(Transport(lambda date=date: response(status, body, date=date, **until))).complete(asked())  # type: ignore[misc]
+        assert caught.value.retry_after_s == wait_s
+
+
+@pytest.mark.anyio
 async def test_googles_delay_is_a_stated_wait() -> None:
     """Google says in the details of a 429 when to come back."""
     said = b'{"error":{"code":429,"message":"Quota exceeded","details":[{"@type":"x/RetryInfo","retryDelay":"3.5s"}]}}'
