@@ -13,8 +13,8 @@ from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
+from batchrun.observer import Observer
 from batchrun.outlook import Outlook, Trial, outlook, trial
-from batchrun.runner import Observer
 from batchrun.session import Outcome, Session, interrupted
 
 _FLAGS = {

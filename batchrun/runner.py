@@ -7,7 +7,6 @@ wire. Never one task a row, never all rows in memory.
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -16,6 +15,7 @@ from batchrun.clock import Clock
 from batchrun.errors import BatchrunError, EndpointError
 from batchrun.ledger.journal import Key, Tally
 from batchrun.ledger.ledger import Ledger, OpenShard
+from batchrun.observer import Observer
 from batchrun.pace.guard import Guard, Stopped
 from batchrun.records import Answer, Complete, Request, Result, Shard, ShardInfo
 from batchrun.results import answered, failed
@@ -23,54 +23,6 @@ from batchrun.results import answered, failed
 _SYNC_EVERY_S = 0.2
 _OPEN_SHARDS = 16
 _POLL_S = 0.05
-
-
-class Observer(Protocol):
-    """Told of every result, every retry and every pause; prints or counts."""
-
-    def result(self, result: Result, *, stored: bool) -> None:
-        """One request has its result; `stored` ones were there before."""
-
-    def retry(self, error: EndpointError) -> None:
-        """One attempt failed and will be made again."""
-
-    def pause(self, error: EndpointError, patience_s: float) -> None:
-        """The endpoint refuses everybody; a probe follows, or more for so long."""
-
-    def resume(self, after_s: float) -> None:
-        """The endpoint answers again."""
-
-    def waiting(self, seconds: float, error: EndpointError) -> None:
-        """The endpoint asks everybody to wait for so long."""
-
-    def learnt(self, model: str, limits: dict[str, float]) -> None:
-        """The endpoint states limits for a model, in units a minute, that are kept from now on."""
-
-    def draining(self, in_flight: int, grace_s: float) -> None:
-        """The run was told to stop."""
-
-    def skip(self, requests: int) -> None:
-        """So many requests stand in sealed shards, which are not read."""
-
-
-class Silent:
-    """An observer that keeps everything to itself."""
-
-    def result(self, result: Result, *, stored: bool) -> None: ...
-
-    def retry(self, error: EndpointError) -> None: ...
-
-    def pause(self, error: EndpointError, patience_s: float) -> None: ...
-
-    def resume(self, after_s: float) -> None: ...
-
-    def waiting(self, seconds: float, error: EndpointError) -> None: ...
-
-    def learnt(self, model: str, limits: dict[str, float]) -> None: ...
-
-    def draining(self, in_flight: int, grace_s: float) -> None: ...
-
-    def skip(self, requests: int) -> None: ...
 
 
 def widened(concurrency: int) -> int:

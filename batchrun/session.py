@@ -26,15 +26,16 @@ from batchrun.ledger import parts
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
+from batchrun.observer import Counting, Observer
 from batchrun.pace.guard import Guard
 from batchrun.pace.limits import Limits
 from batchrun.pace.retry import retrying
 from batchrun.prepare import Preparation
-from batchrun.records import Complete, Result
+from batchrun.records import Complete
 from batchrun.report.status import read_progress
 from batchrun.report.summary import read_summary, write_summary
 from batchrun.rows.source import Inventory
-from batchrun.runner import Observer, Runner, Silent
+from batchrun.runner import Runner
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -107,7 +108,7 @@ class Session:
             self._dir.write_manifest(manifest)
         except LedgerError as error:  # nothing has been sent
             raise JobError(f"the output cannot be written: {error}") from None
-        counter = _Counting()
+        counter = Counting(self._dir.say)
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
             if observer is not None:
@@ -137,7 +138,7 @@ class Session:
         return self._dir.sealed() == {info.number for info in inventory.shards}
 
     async def _ask(
-        self, inventory: Inventory, counter: "_Counting", transport: Transport | None
+        self, inventory: Inventory, counter: Counting, transport: Transport | None
     ) -> tuple[str | None, int]:
         """Ask what is left; returns (why it stopped or None, exit code)."""
         ledger = self._assembly.ledger(inventory)
@@ -158,7 +159,7 @@ class Session:
         return ended
 
     async def _pass(
-        self, url: str, wire: Transport, ledger: Ledger, inventory: Inventory, watcher: "_Counting"
+        self, url: str, wire: Transport, ledger: Ledger, inventory: Inventory, watcher: Counting
     ) -> tuple[str | None, int]:
         clock = SystemClock()
         job = self._assembly.job
@@ -271,30 +272,3 @@ def _checked(files: list[Stored]) -> Iterator[Stored]:
     for file in files:
         anyio.from_thread.check_cancelled()
         yield file
-
-
-class _Counting:
-    """An observer that counts what this call asked and what is answered, and passes everything on."""
-
-    def __init__(self) -> None:
-        self.asked = self.ok = 0
-        self.tell(Silent())
-
-    def tell(self, inner: Observer) -> None:
-        """Pass on to `inner` from now on."""
-        self._inner = inner
-        self.retry = inner.retry
-        self.pause = inner.pause
-        self.resume = inner.resume
-        self.waiting = inner.waiting
-        self.learnt = inner.learnt
-        self.draining = inner.draining
-
-    def skip(self, requests: int) -> None:
-        self.ok += requests
-        self._inner.skip(requests)
-
-    def result(self, result: Result, *, stored: bool) -> None:
-        self.asked += not stored
-        self.ok += result.status == "ok"
-        self._inner.result(result, stored=stored)

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("engines",),
     ("runner", "progress"),
-    ("results",),
+    ("results", "observer"),
     ("rows", "chat", "pace", "judge", "ledger", "report"),
     ("errors", "records", "job", "clock", "interrupts", "tokens"),
 )

@@ -16,6 +16,7 @@ from batchrun.ledger.durable import disk_faults
 
 _LOCK_PATIENCE_S = 0.05
 _NAMING_PATIENCE_S = 2.0
+_HOLDER_BYTES = 400
 
 
 def take(handle: int, path: Path, shown: str) -> None:
@@ -32,6 +33,22 @@ def take(handle: int, path: Path, shown: str) -> None:
         os.pwrite(handle, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode(), 0)
 
 
+def say(handle: int, text: str) -> None:
+    """Write beneath the holder's name what it waits for. Whoever asks reads it with `said`; the next holder clears it."""
+    holder = os.pread(handle, _HOLDER_BYTES, 0).partition(b"\n")[0]
+    written = holder + b"\n" + text.replace("\n", " ").encode("utf-8", "replace")
+    os.pwrite(handle, written, 0)
+    os.ftruncate(handle, len(written))
+
+
+def said(path: Path) -> str:
+    """What the holder of a lock waits for, empty where it says nothing."""
+    try:
+        return path.read_text("utf-8", "replace").partition("\n")[2]
+    except OSError:
+        return ""
+
+
 def _lock(handle: int, path: Path, shown: str) -> None:
     """Lock it. Another's look at it (`status`) takes a moment to pass, so one try is not enough; nor is one look at
     who holds it, where that one has only just begun and the name there is still a dead one's.
@@ -43,7 +60,7 @@ def _lock(handle: int, path: Path, shown: str) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+            holder = os.pread(handle, _HOLDER_BYTES, 0).decode("utf-8", "replace").partition("\n")[0]
             now = time.monotonic()
             if now > patience and (_may_live(holder) or now > naming):
                 raise JobError(

@@ -120,6 +120,15 @@ class RunDir:
         """Whether a run is under way there."""
         return lock.is_held(self.state / "lock")
 
+    def say(self, text: str) -> None:
+        """Let others know what the run waits for, an empty text when for nothing. It is no matter if that can't be told."""
+        with contextlib.suppress(OSError):
+            lock.say(self._lock, text)
+
+    def said(self) -> str:
+        """What a run that is under way waits for."""
+        return lock.said(self.state / "lock")
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """The lock, for as long as this lasts. Raises JobError where another holds it."""

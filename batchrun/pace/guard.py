@@ -34,8 +34,9 @@ class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open.
 
     `on_pause` hears of a fault that closes the gate and for how many seconds more than one probe is made, `on_resume` of
-    the gate's opening again after so many seconds. `key_env` names the variable that holds the key, for the message;
-    `is_last` says whether others have their answers and nothing else is left to ask than what stopped an earlier run.
+    the gate's opening again after so many seconds, whatever opened it. `key_env` names the variable that holds the key,
+    for the message; `is_last` says whether others have their answers and nothing else is left to ask than what stopped
+    an earlier run.
     """
 
     def __init__(
@@ -193,10 +194,12 @@ class Guard:
                 except EndpointError as again:
                     if not self._alarm.is_common(error, again):
                         self._alarm.quiet()
+                        self._on_resume(self._clock.now() - since)
                         raise
                     if again.kind is Kind.CONNECT and self._clock.now() - since < patience_s:
                         continue
                     if await self._is_the_rows_own(again):
+                        self._on_resume(self._clock.now() - since)
                         raise
                     self.fault = again
                     self.shut.set()

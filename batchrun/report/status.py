@@ -66,6 +66,7 @@ def read_status(path: str) -> dict[str, Any]:
     tally, requests = found.tally, manifest.counts.requests
     failed = sum(tally.failed.values())
     rate = found.recent / _window_s(manifest) if state == "running" else None
+    waits = run_dir.said() if state == "running" else ""
     left = requests - tally.ok - failed
     return {
         "path": run_dir.url,
@@ -79,11 +80,11 @@ def read_status(path: str) -> dict[str, Any]:
         "spent_usd": usd(tally.cost),
         "unpriced": tally.unpriced,
         "rate_per_s": None if rate is None else round(rate, 3),
-        "eta_s": round(left / rate, 1) if rate else None,
+        "eta_s": round(left / rate, 1) if rate and not waits else None,
         "started_at": manifest.started_at,
         "resumed_at": manifest.resumed_at,
         "finished_at": manifest.finished_at,
-        "message": manifest.message if state == "stopped" else None,
+        "message": manifest.message if state == "stopped" else waits or None,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -49,21 +50,21 @@ def test_what_was_in_flight_is_told_and_stays_in_the_books(start: Callable[..., 
         "[prices.m]\ninput = 100\noutput = 100\n[params]\nmax_tokens = 10\n[input]\npath='rows.jsonl'\n"
     )
     job.source = "job.toml"
-    job.rows(range(60))
+    job.rows(range(200))
     with job.running("--concurrency", "4", received=16) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     before = job.status()
     assert before["state"] == "interrupted"
     assert 1 <= before["in_flight"] <= 4
-    job.rows([80, *range(60)])
+    job.rows([80, *range(200)])
     job.run("--concurrency", "4")
     said = job.process.stderr
     assert f"{before['in_flight']} requests were in flight when the run broke off: at most $0.0" in said
-    assert f"{before['done']} answers are kept, {61 - before['done']} requests are asked anew (about $" in said
-    job.assert_answers([80, *range(60)])
+    assert f"{before['done']} answers are kept, {201 - before['done']} requests are asked anew (about $" in said
+    job.assert_answers([80, *range(200)])
     assert sum(one["unconfirmed_attempts"] for one in job.results()) == before["in_flight"]
-    assert sum(one["attempts"] for one in job.results()) == 61 + before["in_flight"]
+    assert sum(one["attempts"] for one in job.results()) == 201 + before["in_flight"]
 
 
 @pytest.mark.parametrize("lost", ["run.json", "cost_summary.parquet", ".state/inventory.json", ".state"])
@@ -150,3 +151,17 @@ def test_a_row_with_a_new_column(start: Callable[..., Any]) -> None:
     job.assert_answers([*range(2003), 3000])
     assert [one["note"] for one in job.results()] == [None] * 2003 + ["new"]
     assert job.endpoint.stats()["repeated"] == 0
+
+
+def test_status_of_a_run_that_waits_for_its_endpoint(start: Callable[..., Any]) -> None:
+    """From another terminal: that the run is paused, since when and why; a time left would be a guess."""
+    stall = Fault(action="stall", after=41, first=42, seconds=60)
+    job = start(faults=(Fault(status=401, after=40, first=41), stall))
+    job.rows(range(600))
+    with job.running("--concurrency", "1", received=42):
+        shown = job.status()
+        text = job.batchrun("status", job.out).stdout
+    assert shown["state"] == "running"
+    assert re.fullmatch(r"paused since [\d: +-]+, probing the endpoint: HTTP 401: .+", shown["message"])
+    assert (shown["eta_s"], shown["message"] in text) == (None, True)
+    assert job.status()["message"] is None

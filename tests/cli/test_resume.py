@@ -134,7 +134,7 @@ def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Any]) -> None:
 def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Any], number: signal.Signals) -> None:
     """A signal lets what is in flight finish, then exit 130 or 143; the same command completes, and asks nothing twice."""
     job = start(slots=8, first_token_s=0.08)
-    job.rows(range(48))
+    job.rows(range(160))
     with job.running("--concurrency", "8", received=16) as process:
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=20)
@@ -142,11 +142,11 @@ def test_an_interrupted_run_drains_and_goes_on(start: Callable[..., Any], number
     assert "run the same command again" in errors
     assert "Traceback" not in errors
     first = job.endpoint.stats()
-    assert first["ok"] == first["received"] < 48, "what was in flight was waited for"
+    assert first["ok"] == first["received"] < 160, "what was in flight was waited for"
     shown = job.status()
     assert (shown["state"], shown["done"]) == ("stopped", first["ok"])
-    assert job.run("--concurrency", "8") == 48 - first["received"]
-    job.assert_answers(range(48))
+    assert job.run("--concurrency", "8") == 160 - first["received"]
+    job.assert_answers(range(160))
     assert job.endpoint.stats()["repeated"] == 0
 
 

@@ -85,7 +85,7 @@ def test_killed_again_and_again(site: Site, seed: int) -> None:
 def test_a_second_run_takes_over_at_once(site: Site) -> None:
     """A killed writer's lock dies with it: the next run starts without a wait, and leaves no working state behind."""
     (bench,) = site.benches
-    site.write_rows(150)
+    site.write_rows(600)
     folder = site.fresh()
     running = bench.start(folder, **settings())
     running.until(received=40)
@@ -93,4 +93,4 @@ def test_a_second_run_takes_over_at_once(site: Site) -> None:
     assert running.wait().code == -9
     ended = bench.run(folder, **settings())
     assert ended.code == 0, ended.said
-    audit(folder / "out", 150)
+    audit(folder / "out", 600)

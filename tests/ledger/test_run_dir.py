@@ -24,6 +24,26 @@ def test_the_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass
 
 
+def test_the_holder_says_what_it_waits_for(tmp_path: Path) -> None:
+    """Others read it while the lock is held, and still who holds it; it ends with a word of the holder or the next one's
+    coming, and nobody fails for it.
+    """
+    ours, theirs = RunDir(str(tmp_path)), RunDir(str(tmp_path))
+    ours.say("nobody reads this: it is not held")
+    with ours.held():
+        assert theirs.said() == ""
+        ours.say("paused: a longer reason\nof two lines")
+        ours.say("paused: HTTP 502")
+        assert theirs.said() == "paused: HTTP 502"
+        with pytest.raises(JobError, match=f"pid {os.getpid()}, since [^)]*\\); wait for it"):
+            theirs.acquire()
+        ours.say("")
+        assert theirs.said() == ""
+        ours.say("paused when it died")
+    with theirs.held():
+        assert theirs.said() == ""
+
+
 def test_a_look_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path, monkeypatch: Any) -> None:
     """`status` takes the lock for a moment; a run that starts in just that moment waits for it to pass."""
     run = RunDir(str(tmp_path))

@@ -95,12 +95,13 @@ async def test_a_fault_that_passes_does_not_stop(kind: Kind) -> None:
 async def test_a_probe_with_another_fault_opens_the_gate(kind: Kind) -> None:
     """A probe that meets a fault of its own raises it to be retried; the run is not stopped."""
     clock, endpoint = FakeClock(), Endpoint(Kind.CREDENTIALS, kind)
-    guard, _ = guarded(clock)
+    opened: list[float] = []
+    guard = Guard(clock, lambda _error, _patience_s: None, opened.append)
     complete = guard.wrap(endpoint.complete)
     with pytest.raises(EndpointError) as caught:
         await complete(REQUEST)
     assert caught.value.kind is kind
-    assert guard.fault is None
+    assert (guard.fault, opened) == (None, [2.0])
     assert await complete(REQUEST) is ANSWER
 
 
