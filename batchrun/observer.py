@@ -20,8 +20,8 @@ class Observer(Protocol):
     def pause(self, error: EndpointError, patience_s: float) -> None:
         """The endpoint refuses everybody; a probe follows, or more for so long."""
 
-    def resume(self, after_s: float) -> None:
-        """The endpoint answers again."""
+    def resume(self, after_s: float, answered: bool) -> None:
+        """Requests are sent again; the endpoint answers, or it was waited for long enough."""
 
     def waiting(self, seconds: float, error: EndpointError) -> None:
         """The endpoint asks everybody to wait for so long."""
@@ -45,7 +45,7 @@ class Silent:
 
     def pause(self, error: EndpointError, patience_s: float) -> None: ...
 
-    def resume(self, after_s: float) -> None: ...
+    def resume(self, after_s: float, answered: bool) -> None: ...
 
     def waiting(self, seconds: float, error: EndpointError) -> None: ...
 
@@ -87,6 +87,6 @@ class Counting:
         self._say(f"paused since {time.strftime('%Y-%m-%d %H:%M:%S %z')}, probing the endpoint: {error.message}")
         self._inner.pause(error, patience_s)
 
-    def resume(self, after_s: float) -> None:
+    def resume(self, after_s: float, answered: bool) -> None:
         self._say("")
-        self._inner.resume(after_s)
+        self._inner.resume(after_s, answered)

@@ -80,11 +80,12 @@ class Progress:
         long = f" for up to {clock(patience_s)}" if patience_s else ""
         self.say(f"{_time()} paused, probing the endpoint{long}: {error.message}")
 
-    def resume(self, after_s: float) -> None:
+    def resume(self, after_s: float, answered: bool) -> None:
         self._note = ""
         self._marks.clear()  # the pace of before and of the pause says nothing of what comes
         self._mark(time.monotonic())
-        self.say(f"{_time()} the endpoint answers again, after {clock(after_s)}")
+        back = "the endpoint answers again, after" if answered else "no answer to the last rows for"
+        self.say(f"{_time()} {back} {clock(after_s)}{'' if answered else ': they are asked to their end'}")
 
     def waiting(self, seconds: float, error: EndpointError) -> None:
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))

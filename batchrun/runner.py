@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from batchrun.clock import Clock
 from batchrun.errors import BatchrunError, EndpointError
@@ -79,6 +80,7 @@ class Runner:
         self._sealable = anyio.Event()
         self._failure: BatchrunError | None = None
         self._scope = anyio.CancelScope()
+        self._tasks: TaskGroup | None = None
         self._stopping = anyio.Event()
 
     def stop(self) -> None:
@@ -91,7 +93,16 @@ class Runner:
 
     def is_last_again(self) -> bool:
         """Whether the one request in progress is all that is left, and was asked in vain by an earlier call already."""
-        return self._fed and not self._ready and len(self._shards) == 1 and self._shards.keys() <= self._again
+        return self.is_last() and len(self._shards) == 1 and self._shards.keys() <= self._again
+
+    def is_last(self) -> bool:
+        """Whether every request that is left is in progress."""
+        return self._fed and not self._ready
+
+    def scout(self) -> None:
+        """Ask the request that stands farthest ahead, beside the others: rows that nobody would answer stand together."""
+        if self._ready and self._tasks is not None and not self._stopping.is_set():
+            self._tasks.start_soon(self._ask, *self._taken(self._ready.pop()))
 
     async def run(self, infos: Iterable[ShardInfo]) -> None:
         """Ask every request of these shards. Returns early when stopped; raises BatchrunError when the disk failed, or the
@@ -102,6 +113,7 @@ class Runner:
             with self._scope:
                 tasks.start_soon(self._sync_loop)
                 async with anyio.create_task_group() as work:
+                    self._tasks = work
                     work.start_soon(self._feed, iter(infos))
                     work.start_soon(self._seal_loop)
                     for _ in range(self._window):
@@ -137,20 +149,24 @@ class Runner:
         return shard, *self._build(shard)
 
     async def _work(self) -> None:
-        with self._guarded():
-            while not self._stopping.is_set():
-                if not self._ready:
-                    if self._fed:
-                        return
-                    self._news = anyio.Event() if self._news.is_set() else self._news
-                    self._hungry.set()
-                    await self._news.wait()
-                    continue
-                opened, request = self._ready.popleft()
-                if len(self._ready) < self._window:
-                    self._hungry.set()
-                with contextlib.suppress(Stopped):
-                    await self._one(opened, request)
+        while not self._stopping.is_set():
+            if not self._ready:
+                if self._fed:
+                    return
+                self._news = anyio.Event() if self._news.is_set() else self._news
+                self._hungry.set()
+                await self._news.wait()
+                continue
+            await self._ask(*self._taken(self._ready.popleft()))
+
+    def _taken(self, ready: tuple[OpenShard, Request]) -> tuple[OpenShard, Request]:
+        if len(self._ready) < self._window:
+            self._hungry.set()
+        return ready
+
+    async def _ask(self, opened: OpenShard, request: Request) -> None:
+        with self._guarded(), contextlib.suppress(Stopped):
+            await self._one(opened, request)
 
     async def _one(self, opened: OpenShard, request: Request) -> None:
         key = request.key

@@ -171,6 +171,7 @@ class Session:
             watcher.resume,
             key_env=job.endpoint.api_key_env,
             is_last=lambda: watcher.ok > 0 and runner.is_last_again(),
+            scout=lambda: runner.scout(),  # noqa: PLW0108 - made below
         )
         limits = Limits(
             job.limits.concurrency,
@@ -185,7 +186,8 @@ class Session:
 
         def stack(announced: Complete) -> Complete:
             attempts = guard.wrap(limits.wrap(guard.admit(announced)))
-            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend)
+            is_last = lambda: runner.is_last()  # noqa: E731, PLW0108 - made below
+            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend, is_last)
 
         runner = Runner(
             read=self._assembly.source.read,

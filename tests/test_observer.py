@@ -11,8 +11,8 @@ class Seen(Silent):
     def pause(self, error: EndpointError, patience_s: float) -> None:
         self.events.append((error.message, patience_s))
 
-    def resume(self, after_s: float) -> None:
-        self.events.append(after_s)
+    def resume(self, after_s: float, answered: bool) -> None:
+        self.events.append((after_s, answered))
 
 
 def test_a_pause_is_told_to_others_until_it_ends() -> None:
@@ -22,8 +22,8 @@ def test_a_pause_is_told_to_others_until_it_ends() -> None:
     counting = Counting(said.append)
     counting.tell(seen)
     counting.pause(EndpointError(Kind.SERVER, "HTTP 502: Bad Gateway"), 7190.0)
-    counting.resume(61.5)
+    counting.resume(61.5, True)
     assert said[0].startswith("paused since 20")
     assert said[0].endswith(", probing the endpoint: HTTP 502: Bad Gateway")
     assert said[1:] == [""]
-    assert seen.events == [("HTTP 502: Bad Gateway", 7190.0), 61.5]
+    assert seen.events == [("HTTP 502: Bad Gateway", 7190.0), (61.5, True)]

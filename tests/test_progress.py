@@ -46,7 +46,7 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
     shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
     shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
-    shown.resume(754.2)
+    shown.resume(754.2, True)
     shown.waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down"))
     limits, wait, probe, back, asked = out.getvalue().splitlines()
     assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
@@ -77,7 +77,7 @@ def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyP
     lines = out.getvalue().splitlines()
     assert 55 <= len(lines) <= 60
     assert all(line.endswith(", paused") for line in lines)
-    shown.resume(3600.0)
+    shown.resume(3600.0, True)
     for number in range(100, 200):
         now += 0.1
         shown.result(result(number), stored=False)

@@ -34,19 +34,20 @@ class Guard:
     """Wraps the attempts of a run. `fault` is the one that shut it, None while it is open.
 
     `on_pause` hears of a fault that closes the gate and for how many seconds more than one probe is made, `on_resume` of
-    the gate's opening again after so many seconds, whatever opened it. `key_env` names the variable that holds the key,
-    for the message; `is_last` says whether others have their answers and nothing else is left to ask than what stopped
-    an earlier run.
+    the gate's opening again after so many seconds, and whether the endpoint answers. `key_env` names the variable that
+    holds the key, for the message; `is_last` says whether others have their answers and nothing else is left to ask than
+    what stopped an earlier run. `scout` is called in an outage, to have a row asked that stands far from those that failed.
     """
 
     def __init__(
         self,
         clock: Clock,
         on_pause: Callable[[EndpointError, float], None],
-        on_resume: Callable[[float], None] = lambda _seconds: None,
+        on_resume: Callable[[float, bool], None] = lambda _seconds, _answered: None,
         probe_after_s: float = PROBE_AFTER_S,
         key_env: str | None = None,
         is_last: Callable[[], bool] = lambda: False,
+        scout: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault: EndpointError | None = None
         self.shut = anyio.Event()
@@ -54,6 +55,7 @@ class Guard:
         self._on_pause = on_pause
         self._on_resume = on_resume
         self._is_last = is_last
+        self._scout = scout
         self._probe_after_s = probe_after_s
         self._alarm = Alarm(clock, key_env)
         self._open = anyio.Event()
@@ -79,12 +81,18 @@ class Guard:
 
         return complete
 
-    def suspend(self, error: EndpointError) -> None:
-        """Close the gate for an outage: the endpoint answered before, and now answers nobody for a while."""
+    def suspend(self, error: EndpointError, patience_s: float) -> None:
+        """Close the gate for an outage: the endpoint answered before, and now answers nobody for a while. `patience_s` is how
+        long that may go on; then the gate is opened, and the rows are asked to their end.
+        """
+        if patience_s <= 0.0:
+            self._end_outage(answered=False)
+            return
         if error.kind in SILENT_KINDS - {Kind.CONNECT} and self.fault is None and self._open.is_set():
             self._open = anyio.Event()
             self._outage = _Outage(self._clock.now(), self._probe_after_s)
-            self._on_pause(error, self._alarm.left_s())
+            self._on_pause(error, max(0.0, min(self._alarm.left_s(), patience_s)))
+            self._scout()
 
     def check(self, request: Request) -> None:
         """Send back what waits for its turn while the gate is closed: the probe alone may pass."""
@@ -154,17 +162,18 @@ class Guard:
             may_cost = error.kind not in OUTAGE_KINDS
             assert self._outage is not None
             self._outage.later(self._clock.now(), LONGEST_PROBE_WAIT_S if may_cost else LONGEST_TURN_WAIT_S)
+            self._scout()
         else:
             self.fault = error
             self.shut.set()
             self._end_outage()
 
-    def _end_outage(self) -> None:
+    def _end_outage(self, *, answered: bool = True) -> None:
         if (outage := self._outage) is not None:
             self._outage = None
             self._open.set()
             if self.fault is None:
-                self._on_resume(self._clock.now() - outage.since)
+                self._on_resume(self._clock.now() - outage.since, answered)
 
     async def _wait(self) -> "_Ticket | None":
         """Until the gate opens or is shut; or until this request is picked to be the second probe."""
@@ -194,18 +203,18 @@ class Guard:
                 except EndpointError as again:
                     if not self._alarm.is_common(error, again):
                         self._alarm.quiet()
-                        self._on_resume(self._clock.now() - since)
+                        self._on_resume(self._clock.now() - since, True)
                         raise
                     if again.kind is Kind.CONNECT and self._clock.now() - since < patience_s:
                         continue
                     if await self._is_the_rows_own(again):
-                        self._on_resume(self._clock.now() - since)
+                        self._on_resume(self._clock.now() - since, True)
                         raise
                     self.fault = again
                     self.shut.set()
                     raise Stopped from again
                 self._alarm.answered()
-                self._on_resume(self._clock.now() - since)
+                self._on_resume(self._clock.now() - since, True)
                 return answer
         finally:
             self._probe_request = None

@@ -5,6 +5,8 @@ while those that were asked beside others that had their answers may be the ones
 """
 
 import collections
+import math
+from collections.abc import Callable
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
@@ -19,6 +21,7 @@ LASTING_S = 10.0
 """One that has lasted so much longer than an answer takes: where every second answer is a fault, eight in a row are soon
 met by chance.
 """
+LEAST_PATIENCE_S = 300.0
 MOST_PATIENCE_S = 3600.0
 
 
@@ -49,13 +52,16 @@ class Answers:
 
 
 class Pulse:
-    """`asking` requests are in progress; `shares` adds up what each of them could expect of the answers."""
+    """`asking` requests are in progress; `shares` adds up what each of them could expect of the answers. `is_last` says
+    whether nothing is left that was not asked yet: those that fail then may be rows that nobody would answer.
+    """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, is_last: Callable[[], bool]) -> None:
         self.answers = Answers(clock)
         self.asking = 0
         self.shares = 0.0
         self._clock = clock
+        self.is_last = is_last
         self._slowest_s = 0.0
         self._well_at = clock.now()
         self._in_vain: collections.deque[tuple[float, Kind]] = collections.deque(maxlen=4 * OUTAGE_ROWS)
@@ -97,11 +103,26 @@ class Pulse:
         return self.answers.silent_s >= LASTING_S + self._slowest_s
 
     def excuses(self, error: EndpointError) -> bool:
-        """Whether such a fault is held against no row now."""
+        """Whether such a fault is held against no row for now."""
         kinds = SILENT_KINDS if self.lasting_outage else OUTAGE_KINDS if self.outage else ()
         return error.kind in kinds
 
     @property
+    def patience_s(self) -> float:
+        """How much longer an outage may be one, where it may as well be that nobody would answer the rows that are left.
+
+        In all as long as the endpoint had been answering, five minutes at least and an hour at most; infinite while others
+        can still tell.
+        """
+        if not self.is_last():
+            return math.inf
+        return max(LEAST_PATIENCE_S, self._answering_s) - self.answers.silent_s
+
+    @property
     def recently_well(self) -> bool:
-        """Whether it was answering, until a while ago, for longer than that while: it may come back."""
-        return self.answers.silent_s < min(self.answers.answering_s, MOST_PATIENCE_S)
+        """Whether it was answering, until a while ago, for longer than that while."""
+        return self.answers.silent_s < self._answering_s
+
+    @property
+    def _answering_s(self) -> float:
+        return min(self.answers.answering_s, MOST_PATIENCE_S)

@@ -33,15 +33,17 @@ def retrying(
     settings: Retry,
     clock: Clock,
     on_retry: Callable[[EndpointError], None],
-    on_outage: Callable[[EndpointError], None] = lambda _error: None,
+    on_outage: Callable[[EndpointError, float], None] = lambda _error, _patience_s: None,
+    is_last: Callable[[], bool] = lambda: False,
 ) -> Complete:
     """`inner`, asked again after faults that may pass.
 
     `max_attempts` are those that count. A rate limit doesn't: the endpoint said to come back; nor does an outage, which
     is nobody's fault: but where a request alone is always refused while others are answered, it ends and says so.
-    `on_outage` hears of every fault while nobody is answered for long.
+    `on_outage` hears of every fault while nobody is answered for long, and for how many seconds rows are still asked;
+    `is_last` says whether nothing is left that was not asked yet.
     """
-    pulse = Pulse(clock)
+    pulse = Pulse(clock, is_last)
 
     async def complete(request: Request) -> Answer:
         pulse.asking += 1
@@ -73,7 +75,7 @@ class _Again:
         settings: Retry,
         clock: Clock,
         on_retry: Callable[[EndpointError], None],
-        on_outage: Callable[[EndpointError], None],
+        on_outage: Callable[[EndpointError, float], None],
         pulse: Pulse,
         first: EndpointError,
         answers: int,
@@ -86,7 +88,7 @@ class _Again:
         self._pulse = pulse
         self._first: EndpointError | None = first
         self._answers = answers
-        self._counted = self._beside = 0
+        self._counted = self._excused = self._beside = 0
         self._malformed = 0
         self._limits = _RateLimits(settings.max_attempts, clock, pulse)
 
@@ -111,25 +113,29 @@ class _Again:
         except EndpointError as error:
             if error.kind is Kind.RATE_LIMITED:
                 self._limits.add(error)
-            elif not self._pulse.excuses(error):
+            elif self._pulse.excuses(error):
+                self._excused += 1
+            else:
                 self._counted += 1
             self._malformed += error.kind is Kind.MALFORMED
             self._beside += self._answers < self._pulse.answers.count
             self._answers = self._pulse.answers.count
             if self._pulse.lasting_outage:
-                self._on_outage(error)
+                self._on_outage(error, self._pulse.patience_s)
             raise
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:
         if self._malformed >= _MALFORMED_ATTEMPTS:
             return True
-        return self._counted >= self._settings.max_attempts and not self._may_be_an_outage(_error(state))
+        if self._counted >= self._settings.max_attempts:
+            return not self._may_be_an_outage(_error(state))
+        return self._counted + self._excused >= self._settings.max_attempts and self._pulse.patience_s <= 0.0
 
     def _may_be_an_outage(self, error: EndpointError) -> bool:
-        """Whether the last rows of a job, which have no others beside them to tell, had better wait a while."""
-        if self._settings.max_attempts == 1 or 2 * self._beside >= self._settings.max_attempts:
-            return False
-        return error.kind in OUTAGE_KINDS and self._pulse.recently_well
+        """Whether one of the last rows, which was hardly ever asked beside others that had their answers, had better wait."""
+        most = self._settings.max_attempts
+        alone = most > 1 and 2 * self._beside < most and self._pulse.is_last()
+        return alone and error.kind in OUTAGE_KINDS and self._pulse.recently_well
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """U(0, min(max_wait, 0.5·2ⁿ)) seconds; a stated wait is a floor, with a little jitter on top."""

@@ -95,13 +95,13 @@ async def test_a_fault_that_passes_does_not_stop(kind: Kind) -> None:
 async def test_a_probe_with_another_fault_opens_the_gate(kind: Kind) -> None:
     """A probe that meets a fault of its own raises it to be retried; the run is not stopped."""
     clock, endpoint = FakeClock(), Endpoint(Kind.CREDENTIALS, kind)
-    opened: list[float] = []
-    guard = Guard(clock, lambda _error, _patience_s: None, opened.append)
+    opened: list[tuple[float, bool]] = []
+    guard = Guard(clock, lambda _error, _patience_s: None, lambda *told: opened.append(told))
     complete = guard.wrap(endpoint.complete)
     with pytest.raises(EndpointError) as caught:
         await complete(REQUEST)
     assert caught.value.kind is kind
-    assert (guard.fault, opened) == (None, [2.0])
+    assert (guard.fault, opened) == (None, [(2.0, True)])
     assert await complete(REQUEST) is ANSWER
 
 
@@ -427,7 +427,7 @@ async def test_an_endpoint_is_waited_for_as_long_as_it_was_there(answering_s: fl
     """
     clock, endpoint = FakeClock(), Endpoint(None, None, *[Kind.CONNECT] * 1000)
     told: list[float] = []
-    guard = Guard(clock, lambda _error, seconds: told.append(seconds), told.append)
+    guard = Guard(clock, lambda _error, seconds: told.append(seconds), lambda seconds, _: told.append(seconds))
     complete = guard.wrap(endpoint.complete)
     assert await complete(REQUEST) is ANSWER
     clock.time += answering_s
@@ -447,7 +447,9 @@ async def test_an_endpoint_that_is_back_is_told_of() -> None:
     """When a probe is answered the run goes on, and says after how long."""
     clock, endpoint = FakeClock(), Endpoint(None, *[Kind.CONNECT] * (CONNECT_FAULTS_IN_A_ROW + 2))
     back: list[float] = []
-    complete = Guard(clock, lambda _error, _seconds: None, back.append).wrap(endpoint.complete)
+    complete = Guard(clock, lambda _error, _seconds: None, lambda seconds, _: back.append(seconds)).wrap(
+        endpoint.complete
+    )
     assert await complete(REQUEST) is ANSWER
     await fail(complete, CONNECT_FAULTS_IN_A_ROW - 1)
     assert await complete(REQUEST) is ANSWER

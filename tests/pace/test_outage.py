@@ -2,11 +2,13 @@
 little, and is over for the rows soon after it is over.
 """
 
+import collections
 import random
 from collections.abc import Callable, Iterable
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Retry
@@ -14,13 +16,17 @@ from batchrun.pace import alarm, guard, pulse
 from batchrun.pace.guard import Guard, Stopped
 from batchrun.pace.limits import Limits
 from batchrun.pace.retry import retrying
-from batchrun.records import Answer, Request, Usage
+from batchrun.records import Answer, Complete, Request, Usage
 
 from .virtual import FakeClock
 
 ANSWER = Answer("x", Usage(1, 1, 2), latency_s=2.0)
 PLACES, WINDOW = 8, 24
 BEGINS, HOUR = 200.0, 3600.0
+
+
+def numbered(row: int) -> Request:
+    return Request(row, str(row), "default", 0, b"{}", f"h{row}", "m")
 
 
 class Run:
@@ -35,36 +41,58 @@ class Run:
         self.ended: dict[int, object] = {}
         self.paused: list[tuple[float, float]] = []
         self.resumed: list[float] = []
-        self.guard = Guard(self.clock, lambda _, patience_s: self.paused.append((self.at, patience_s)), self._resume)
+        self.gave_up: list[float] = []
+        self.left: collections.deque[int] = collections.deque()
+        self.tasks: TaskGroup | None = None
+        self.guard = Guard(
+            self.clock,
+            lambda _, patience_s: self.paused.append((self.at, patience_s)),
+            lambda _, answered: self.resumed.append(self.at) if answered else self.gave_up.append(self.at),
+            scout=self._scout,
+        )
+        self.stack(self._answer, settings)
+
+    def stack(self, answer: Complete, settings: Retry = Retry()) -> None:  # noqa: B008 - frozen
+        """Put pacing around `answer`, as a session does."""
         limits = Limits(PLACES, None, self.clock, admit=self.guard.check)
-        attempts = self.guard.wrap(limits.wrap(self.guard.admit(self._answer)))
-        self.complete = retrying(attempts, settings, self.clock, lambda _: None, self.guard.suspend)
+        attempts = self.guard.wrap(limits.wrap(self.guard.admit(answer)))
+        self.complete = retrying(
+            attempts, settings, self.clock, lambda _: None, self.guard.suspend, lambda: not self.left
+        )
 
     @property
     def at(self) -> float:
         return self.clock.time - 100.0
 
     async def __call__(self, rows: Iterable[int]) -> None:
-        left = iter(rows)
+        self.left.extend(rows)
 
         async def work() -> None:
-            for row in left:
-                try:
-                    self.ended[row] = await self.complete(Request(row, str(row), "default", 0, b"{}", f"h{row}", "m"))
-                except EndpointError as error:
-                    self.ended[row] = error.kind
-                except Stopped:
-                    self.ended[row] = Stopped
+            while self.left:
+                await self.ask(self.left.popleft())
 
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as self.tasks:
             for _ in range(WINDOW):
-                group.start_soon(work)
+                self.tasks.start_soon(work)
+
+    async def ask(self, row: int) -> None:
+        try:
+            self.ended[row] = await self.complete(numbered(row))
+        except EndpointError as error:
+            self.ended[row] = error.kind
+        except Stopped:
+            self.ended[row] = Stopped
+
+    def rows(self, end: object) -> set[int]:
+        """The rows that ended so."""
+        return {row for row, one in self.ended.items() if one is end}
+
+    def _scout(self) -> None:
+        if self.left and self.tasks is not None:
+            self.tasks.start_soon(self.ask, self.left.pop())
 
     def asked_between(self, begin: float, end: float) -> int:
         return sum(begin <= at < end for at, _ in self.asked)
-
-    def _resume(self, _after_s: float) -> None:
-        self.resumed.append(self.at)
 
     async def _answer(self, request: Request) -> Answer:
         began = self.clock.time
@@ -85,8 +113,8 @@ async def test_an_hour_of_it_ends_no_row_and_asks_little(kind: Kind) -> None:
     may cost something), and the run goes on soon after the end. Each is told once.
     """
     run = Run(lambda _, at: kind if BEGINS < at < BEGINS + HOUR else None)
-    await run(range(900))
-    assert list(run.ended.values()) == [ANSWER] * 900
+    await run(range(1800))
+    assert len(run.rows(ANSWER)) == 1800
     ((paused, patience_s),) = run.paused
     (resumed,) = run.resumed
     assert paused < BEGINS + 130.0
@@ -97,7 +125,7 @@ async def test_an_hour_of_it_ends_no_row_and_asks_little(kind: Kind) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_row_that_is_never_answered_does_not_hold_the_others_in_an_outage() -> None:
+async def test_rows_that_are_never_answered_do_not_hold_the_others_in_an_outage() -> None:
     """The rows are probes in turn: when the endpoint is well again, those that it never answers keep nobody waiting."""
     bad = set(range(795, 807))
 
@@ -106,9 +134,22 @@ async def test_a_row_that_is_never_answered_does_not_hold_the_others_in_an_outag
 
     run = Run(says)
     await run(range(900))
-    assert {row for row, end in run.ended.items() if end is not ANSWER} == bad
+    assert (run.rows(Kind.SERVER), len(run.rows(ANSWER))) == (bad, 900 - len(bad))
     assert len(run.paused) == 1
     assert run.resumed[0] < BEGINS + 300.0 + (len(bad) + 1) * guard.LONGEST_TURN_WAIT_S
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bad", [range(300, 500), range(40, 60)])
+async def test_a_block_of_rows_that_are_never_answered_is_no_outage(bad: range) -> None:
+    """Rows that an endpoint can't bear may stand together, more of them than are in progress: one that stands far from them
+    is asked, and its answer tells. They end as any row does that fails alone.
+    """
+    run = Run(lambda row, _: Kind.SERVER if row in bad else None)
+    await run(range(1000))
+    assert run.rows(Kind.SERVER) == set(bad)
+    assert all(resumed - paused < 5.0 for (paused, _), resumed in zip(run.paused, run.resumed, strict=True))
+    assert run.at < 1000 * 2.0 / PLACES + 90.0 * len(bad) / WINDOW + 120.0
 
 
 @pytest.mark.anyio
@@ -124,7 +165,7 @@ async def test_every_second_answer_a_fault_is_no_outage() -> None:
 async def test_an_outage_that_does_not_end_stops_the_run() -> None:
     """After two hours with nobody answered the run is stopped, and no row is failed."""
     run = Run(lambda _, at: Kind.SERVER if at > BEGINS else None)
-    await run(range(900))
+    await run(range(2600))
     assert set(run.ended.values()) == {ANSWER, Stopped}
     assert BEGINS + alarm.SILENT_S - 20.0 <= run.at <= BEGINS + alarm.SILENT_S + 60.0
     assert run.resumed == []
@@ -157,20 +198,16 @@ async def test_a_key_that_is_refused_after_an_outage_stops_the_run() -> None:
 async def test_what_was_on_the_wire_before_does_not_end_it() -> None:
     """An answer to a request that was sent before the outage says nothing of those that are sent now."""
     run = Run(lambda _, at: Kind.SERVER if BEGINS < at < BEGINS + 500.0 else None)
-    long = Request(0, "0", "default", 0, b"{}", "h0", "m")
 
     async def answer_late(request: Request) -> Answer:
-        if request is not long:
+        if request.row != 0:
             return await run._answer(request)
         await run.clock.sleep(BEGINS + 300.0)
         return Answer("x", Usage(1, 1, 2), latency_s=BEGINS + 300.0)
 
-    attempts = run.guard.wrap(run.guard.admit(answer_late))
-    run.complete = retrying(attempts, Retry(), run.clock, lambda _: None, run.guard.suspend)
-    async with anyio.create_task_group() as group:
-        group.start_soon(run.complete, long)
-        await run(range(1, 3000))
-    assert set(run.ended.values()) == {ANSWER}
+    run.stack(answer_late)
+    await run(range(3000))
+    assert [one for one in run.ended.values() if not isinstance(one, Answer)] == []
     assert run.resumed == [pytest.approx(BEGINS + 500.0, abs=guard.LONGEST_TURN_WAIT_S + 3.0)]
 
 
@@ -178,7 +215,7 @@ async def test_what_was_on_the_wire_before_does_not_end_it() -> None:
 async def test_answers_that_trickle_in_hide_no_outage() -> None:
     """While those that were on the wire are still answered, one by one, all that are sent fail: none of them is ended."""
     fell = BEGINS + 1.0
-    run = Run(lambda _, at: Kind.SERVER if fell < at < BEGINS + HOUR else None)
+    run = Run(lambda _, at: Kind.SERVER if fell < at < BEGINS + 600.0 else None)
     slow = run._answer
 
     async def answer(request: Request) -> Answer:
@@ -188,39 +225,53 @@ async def test_answers_that_trickle_in_hide_no_outage() -> None:
         got = await slow(request) if began - 100.0 >= fell else ANSWER
         return Answer("x", Usage(1, 1, 2), latency_s=run.clock.time - began) if got else got
 
-    attempts = run.guard.wrap(Limits(PLACES, None, run.clock, admit=run.guard.check).wrap(run.guard.admit(answer)))
-    run.complete = retrying(attempts, Retry(max_attempts=4), run.clock, lambda _: None, run.guard.suspend)
-    await run(range(150))
+    run.stack(answer, Retry(max_attempts=4))
+    await run(range(300))
     assert Kind.SERVER not in run.ended.values()
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("last", [1, 5, WINDOW])
+@pytest.mark.parametrize("last", [1, 5, WINDOW, 60])
 async def test_the_last_rows_of_a_job_wait_too(last: int) -> None:
-    """With no fresh rows to tell an outage by, the last ones go on asking for as long as the endpoint had been answering."""
+    """With few or no fresh rows to tell an outage by, the last ones are asked for as long as the endpoint had been
+    answering.
+    """
     rows = 1200
     ends: list[float] = []
 
     def says(row: int, at: float) -> Kind | None:
         if row < rows - last:
             return None
-        ends.append(at + 250.0) if not ends else None
+        ends.append(at + 200.0) if not ends else None
         return Kind.SERVER if at < ends[0] else None
 
     run = Run(says)
     await run(range(rows))
-    assert list(run.ended.values()) == [ANSWER] * rows
+    assert len(run.rows(ANSWER)) == rows
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("last", [1, 5])
-async def test_the_last_rows_do_not_wait_for_ever(last: int) -> None:
+async def test_a_small_job_outlives_an_outage_of_some_minutes() -> None:
+    """All its rows are in progress, and the endpoint had only just begun to answer: five minutes are waited for all the same."""
+    run = Run(lambda _, at: Kind.SERVER if 5.0 < at < 255.0 else None)
+    await run(range(60))
+    assert len(run.rows(ANSWER)) == 60
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.DISCONNECTED])
+@pytest.mark.parametrize("last", [1, 5, 20, 60])
+async def test_the_last_rows_do_not_wait_for_ever(kind: Kind, last: int) -> None:
     """Rows that are never answered end when nothing is left beside them, after as long as the endpoint had been answering:
     it was perhaps an outage.
     """
     rows = 1200
-    run = Run(lambda row, _: Kind.SERVER if row >= rows - last else None, Retry(max_wait_s=10.0))
+    run = Run(lambda row, _: kind if row >= rows - last else None)
     await run(range(rows))
-    assert {row for row, end in run.ended.items() if end is Kind.SERVER} == set(range(rows - last, rows))
-    answering_s = rows * 2.0 / PLACES
-    assert answering_s * 2 - 10.0 < run.at < answering_s * 2 + 20.0
+    assert run.rows(kind) == set(range(rows - last, rows))
+    assert run.guard.fault is None
+    answering_s = rows * 2.0 / PLACES  # five minutes
+    assert all(patience_s <= max(answering_s, alarm.SILENT_S * (last > WINDOW)) for _, patience_s in run.paused)
+    assert len(run.gave_up) == len(run.paused)
+    longest = guard.LONGEST_TURN_WAIT_S if kind is Kind.SERVER else guard.LONGEST_PROBE_WAIT_S
+    assert run.at < 2 * answering_s + 180.0 + longest * max(0, last - WINDOW)
