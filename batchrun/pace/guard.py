@@ -19,6 +19,8 @@ from batchrun.records import Answer, Complete, Request
 PROBE_AFTER_S = 2.0
 LONGEST_PROBE_WAIT_S = 60.0
 LONGEST_TURN_WAIT_S = 5.0
+_NEVER_ANSWERED_S = 10.0
+"""Time for two probes: the row that met the last fault, and one that stands far from it."""
 _LOOK_AGAIN_S = 1.0
 
 
@@ -85,14 +87,11 @@ class Guard:
         """Close the gate for an outage: the endpoint answered before, and now answers nobody for a while. `patience_s` is how
         long that may go on; then the gate is opened, and the rows are asked to their end.
         """
+        left_s = self._alarm.left_s()
         if patience_s <= 0.0:
             self._end_outage(answered=False)
-            return
-        if error.kind in SILENT_KINDS - {Kind.CONNECT} and self.fault is None and self._open.is_set():
-            self._open = anyio.Event()
-            self._outage = _Outage(self._clock.now(), self._probe_after_s)
-            self._on_pause(error, max(0.0, min(self._alarm.left_s(), patience_s)))
-            self._scout()
+        elif error.kind in SILENT_KINDS - {Kind.CONNECT} and self.fault is None and self._open.is_set():
+            self._close_for(error, left_s, min(left_s, patience_s))
 
     def check(self, request: Request) -> None:
         """Send back what waits for its turn while the gate is closed: the probe alone may pass."""
@@ -128,11 +127,23 @@ class Guard:
                 raise
             if self.fault is not None:
                 raise Stopped from error
-            return await self._probe(inner, request, error) if self._open.is_set() else None
+            if not self._open.is_set():
+                return None
+            if error.kind is Kind.CONNECT or error.kind not in SILENT_KINDS:
+                return await self._probe(inner, request, error)
+            self._close_for(error, _NEVER_ANSWERED_S, 0.0)
+            return None
         self._alarm.answered()
         if self._is_turn_of(request):
             self._end_outage()
         return answer
+
+    def _close_for(self, error: EndpointError, seconds: float, told_s: float) -> None:
+        """Close the gate, and stop the run where no probe is answered for so long."""
+        self._open = anyio.Event()
+        self._outage = _Outage(self._clock.now(), self._probe_after_s, seconds)
+        self._on_pause(error, told_s)
+        self._scout()
 
     def _is_turn_of(self, request: Request) -> bool:
         return self._outage is not None and self._probe_request is request
@@ -155,18 +166,19 @@ class Guard:
                     self._probe_request = None
 
     def _judge_turn(self, error: EndpointError) -> None:
-        """What a probe's fault says of an outage: it goes on, it is over, or it has lasted for too long."""
+        """What a probe's fault says of an outage: it is over, it goes on, or it has lasted for too long."""
+        assert self._outage is not None
         if error.kind not in SILENT_KINDS:
             self._end_outage()
-        elif self._alarm.left_s() > 0.0:
-            may_cost = error.kind not in OUTAGE_KINDS
-            assert self._outage is not None
-            self._outage.later(self._clock.now(), LONGEST_PROBE_WAIT_S if may_cost else LONGEST_TURN_WAIT_S)
+            return
+        may_cost = error.kind not in OUTAGE_KINDS
+        self._outage.later(self._clock.now(), LONGEST_PROBE_WAIT_S if may_cost else LONGEST_TURN_WAIT_S)
+        if self._outage.next_at < self._outage.until:
             self._scout()
-        else:
-            self.fault = error
-            self.shut.set()
-            self._end_outage()
+            return
+        self.fault = error
+        self.shut.set()
+        self._end_outage()
 
     def _end_outage(self, *, answered: bool = True) -> None:
         if (outage := self._outage) is not None:
@@ -262,12 +274,13 @@ class _Ticket:
 
 
 class _Outage:
-    """Since when nobody is answered, and when the next probe may go: after growing pauses."""
+    """Since when nobody is answered, when the next probe may go, after growing pauses, and until when."""
 
-    def __init__(self, now: float, wait_s: float) -> None:
+    def __init__(self, now: float, wait_s: float, seconds: float) -> None:
         self.since = now
-        self._wait_s = wait_s
         self.next_at = now + wait_s
+        self.until = now + seconds
+        self._wait_s = wait_s
 
     def later(self, now: float, longest_s: float) -> None:
         self._wait_s = min(2 * self._wait_s, longest_s)

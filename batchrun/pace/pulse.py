@@ -13,8 +13,9 @@ from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer
 
 OUTAGE_KINDS = frozenset({Kind.CONNECT, Kind.SERVER})
-"""Faults of an endpoint that is not well, which cost nothing: none of them is held against a row while it lasts."""
-SILENT_KINDS = OUTAGE_KINDS | {Kind.TIMEOUT, Kind.DISCONNECTED}
+"""Faults of an endpoint that is not well, which cost nothing."""
+SILENT_KINDS = OUTAGE_KINDS | {Kind.TIMEOUT, Kind.DISCONNECTED, Kind.MALFORMED}
+"""And those of one that may bill what it does not deliver."""
 OUTAGE_ROWS = 8
 """So many rows, each asked for the first time since anybody was answered, and each in vain: an outage."""
 LASTING_S = 10.0
@@ -64,7 +65,7 @@ class Pulse:
         self.is_last = is_last
         self._slowest_s = 0.0
         self._well_at = clock.now()
-        self._in_vain: collections.deque[tuple[float, Kind]] = collections.deque(maxlen=4 * OUTAGE_ROWS)
+        self._in_vain: collections.deque[float] = collections.deque(maxlen=4 * OUTAGE_ROWS)
 
     def beat(self, answer: Answer) -> None:
         """One of those in progress was answered."""
@@ -80,32 +81,27 @@ class Pulse:
         """
         if began_at is not None and began_at > self._well_at:
             self._well_at = began_at
-            while self._in_vain and self._in_vain[0][0] <= began_at:
+            while self._in_vain and self._in_vain[0] <= began_at:
                 self._in_vain.popleft()
 
     def failed_at_first(self, error: EndpointError) -> None:
         """A request failed that had never been on the wire before."""
         if error.kind in SILENT_KINDS and error.began_at is not None and error.began_at > self._well_at:
-            self._in_vain.append((error.began_at, error.kind))
+            self._in_vain.append(error.began_at)
 
     @property
     def outage(self) -> bool:
-        """Whether the endpoint, which did answer in this run, now refuses everybody."""
-        return self.answers.count > 0 and sum(kind in OUTAGE_KINDS for _, kind in self._in_vain) >= OUTAGE_ROWS
+        """Whether the endpoint, which did answer in this run, now answers nobody: with faults, with rubbish, or not at all."""
+        return self.answers.count > 0 and len(self._in_vain) >= OUTAGE_ROWS
 
     @property
     def lasting_outage(self) -> bool:
-        """Whether it has answered nobody for a while, be it with faults or with nothing at all: for longer than those that
-        were on the wire before could take.
-        """
-        if not self.answers.count or len(self._in_vain) < OUTAGE_ROWS:
-            return False
-        return self.answers.silent_s >= LASTING_S + self._slowest_s
+        """Whether it has done so for longer than those that were on the wire before could take."""
+        return self.outage and self.answers.silent_s >= LASTING_S + self._slowest_s
 
     def excuses(self, error: EndpointError) -> bool:
         """Whether such a fault is held against no row for now."""
-        kinds = SILENT_KINDS if self.lasting_outage else OUTAGE_KINDS if self.outage else ()
-        return error.kind in kinds
+        return self.outage and error.kind in SILENT_KINDS
 
     @property
     def patience_s(self) -> float:

@@ -117,7 +117,7 @@ class _Again:
                 self._excused += 1
             else:
                 self._counted += 1
-            self._malformed += error.kind is Kind.MALFORMED
+                self._malformed += error.kind is Kind.MALFORMED
             self._beside += self._answers < self._pulse.answers.count
             self._answers = self._pulse.answers.count
             if self._pulse.lasting_outage:

@@ -107,7 +107,7 @@ class Run:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT, Kind.DISCONNECTED])
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT, Kind.DISCONNECTED, Kind.MALFORMED])
 async def test_an_hour_of_it_ends_no_row_and_asks_little(kind: Kind) -> None:
     """Whether the endpoint answers with faults or not at all: one probe at a time, twelve a minute at most (one where it
     may cost something), and the run goes on soon after the end. Each is told once.
@@ -121,6 +121,8 @@ async def test_an_hour_of_it_ends_no_row_and_asks_little(kind: Kind) -> None:
     assert patience_s == pytest.approx(alarm.SILENT_S - pulse.LASTING_S, abs=130.0)
     longest = guard.LONGEST_TURN_WAIT_S if kind is Kind.SERVER else guard.LONGEST_PROBE_WAIT_S
     assert run.asked_between(paused, BEGINS + HOUR) <= PLACES + 8 + HOUR / longest
+    if kind is not Kind.SERVER:  # what may be billed each time is not asked for again and again
+        assert max(collections.Counter(row for _, row in run.asked).values()) <= Retry().max_attempts + 2
     assert resumed < BEGINS + HOUR + longest + (62.0 if kind is Kind.TIMEOUT else 3.0)
 
 
@@ -140,15 +142,15 @@ async def test_rows_that_are_never_answered_do_not_hold_the_others_in_an_outage(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("bad", [range(300, 500), range(40, 60)])
+@pytest.mark.parametrize("bad", [range(300, 450), range(40, 60), range(100)])
 async def test_a_block_of_rows_that_are_never_answered_is_no_outage(bad: range) -> None:
     """Rows that an endpoint can't bear may stand together, more of them than are in progress: one that stands far from them
     is asked, and its answer tells. They end as any row does that fails alone.
     """
     run = Run(lambda row, _: Kind.SERVER if row in bad else None)
     await run(range(1000))
-    assert run.rows(Kind.SERVER) == set(bad)
-    assert all(resumed - paused < 5.0 for (paused, _), resumed in zip(run.paused, run.resumed, strict=True))
+    assert (run.rows(Kind.SERVER), run.guard.fault) == (set(bad), None)
+    assert all(resumed - paused < 10.0 for (paused, _), resumed in zip(run.paused, run.resumed, strict=True))
     assert run.at < 1000 * 2.0 / PLACES + 90.0 * len(bad) / WINDOW + 120.0
 
 
