@@ -29,6 +29,7 @@ from batchrun.ledger.store import Stored
 from batchrun.observer import Counting, Observer
 from batchrun.pace.guard import Guard
 from batchrun.pace.limits import Limits
+from batchrun.pace.pulse import Pulse
 from batchrun.pace.retry import retrying
 from batchrun.prepare import Preparation
 from batchrun.records import Complete
@@ -165,6 +166,7 @@ class Session:
         job = self._assembly.job
         assert isinstance(job.limits.concurrency, int)
         ledger.hold_back(job.limits.concurrency)
+        pulse = Pulse(clock, lambda: runner.is_last())  # noqa: PLW0108 - made below
         guard = Guard(
             clock,
             watcher.pause,
@@ -172,6 +174,7 @@ class Session:
             key_env=job.endpoint.api_key_env,
             is_last=lambda: watcher.ok > 0 and runner.is_last_again(),
             scout=lambda: runner.scout(),  # noqa: PLW0108 - made below
+            pulse=pulse,
         )
         limits = Limits(
             job.limits.concurrency,
@@ -186,8 +189,7 @@ class Session:
 
         def stack(announced: Complete) -> Complete:
             attempts = guard.wrap(limits.wrap(guard.admit(announced)))
-            is_last = lambda: runner.is_last()  # noqa: E731, PLW0108 - made below
-            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend, is_last)
+            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend, pulse)
 
         runner = Runner(
             read=self._assembly.source.read,

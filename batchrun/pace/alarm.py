@@ -87,9 +87,9 @@ class Alarm:
             return 0.0
         return min(max(LEAST_PATIENCE_S, self.answers.answering_s), MOST_PATIENCE_S)
 
-    def left_s(self) -> float:
+    def outage_patience_s(self) -> float:
         """For how long an endpoint that answers nobody is still waited for, seconds."""
-        return SILENT_S - self.answers.silent_s
+        return SILENT_S - self.answers.silent_s if self.answers.count else NEVER_ANSWERED_S
 
     def is_common(self, first: EndpointError, again: EndpointError) -> bool:
         """Whether a probe's fault proves the one that closed the gate."""
@@ -131,7 +131,7 @@ class Alarm:
     def _lasts(self, error: EndpointError) -> bool:
         """Faults that pass, but have gone on for too long with nobody answered."""
         now = self._clock.now()
-        if self.left_s() <= 0.0:
+        if self.answers.silent_s >= SILENT_S:
             return True
         if self.answers.count or error.kind is Kind.RATE_LIMITED:
             return False

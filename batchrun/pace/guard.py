@@ -11,9 +11,9 @@ from collections.abc import Callable
 import anyio
 
 from batchrun.clock import Clock
-from batchrun.errors import FATAL_KINDS, EndpointError, Kind
+from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.pace.alarm import Alarm
-from batchrun.pace.pulse import OUTAGE_KINDS, SILENT_KINDS
+from batchrun.pace.pulse import OUTAGE_KINDS, SILENT_KINDS, Pulse
 from batchrun.records import Answer, Complete, Request
 
 PROBE_AFTER_S = 2.0
@@ -50,6 +50,7 @@ class Guard:
         key_env: str | None = None,
         is_last: Callable[[], bool] = lambda: False,
         scout: Callable[[], None] = lambda: None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.fault: EndpointError | None = None
         self.shut = anyio.Event()
@@ -58,6 +59,7 @@ class Guard:
         self._on_resume = on_resume
         self._is_last = is_last
         self._scout = scout
+        self._pulse = pulse or Pulse(clock)
         self._probe_after_s = probe_after_s
         self._alarm = Alarm(clock, key_env)
         self._open = anyio.Event()
@@ -84,13 +86,13 @@ class Guard:
         return complete
 
     def suspend(self, error: EndpointError, patience_s: float) -> None:
-        """Close the gate for an outage: the endpoint answered before, and now answers nobody for a while. `patience_s` is how
-        long that may go on; then the gate is opened, and the rows are asked to their end.
+        """Close the gate for an outage: the endpoint answers nobody for a while. `patience_s` is how long that may go on; then
+        it is opened, and the rows are asked to their end.
         """
-        left_s = self._alarm.left_s()
         if patience_s <= 0.0:
             self._end_outage(answered=False)
         elif error.kind in SILENT_KINDS - {Kind.CONNECT} and self.fault is None and self._open.is_set():
+            left_s = self._alarm.outage_patience_s()
             self._close_for(error, left_s, min(left_s, patience_s))
 
     def check(self, request: Request) -> None:
@@ -103,7 +105,11 @@ class Guard:
 
         async def complete(request: Request) -> Answer:
             self.check(request)
-            return await inner(request)
+            number = self._pulse.sent()
+            try:
+                return await inner(request)
+            finally:
+                self._pulse.ended(number)
 
         return complete
 
@@ -123,6 +129,8 @@ class Guard:
         except EndpointError as error:
             if self._is_turn_of(request):
                 self._judge_turn(error)
+                if error.kind in FATAL_KINDS:  # asked again beside the others, who may be asked too
+                    return None
             if not self._alarm.rings(request, error):
                 raise
             if self.fault is not None:
@@ -168,7 +176,7 @@ class Guard:
     def _judge_turn(self, error: EndpointError) -> None:
         """What a probe's fault says of an outage: it is over, it goes on, or it has lasted for too long."""
         assert self._outage is not None
-        if error.kind not in SILENT_KINDS:
+        if error.kind in ROW_KINDS | FATAL_KINDS:
             self._end_outage()
             return
         may_cost = error.kind not in OUTAGE_KINDS
@@ -191,7 +199,7 @@ class Guard:
         """Until the gate opens or is shut; or until this request is picked to be the second probe."""
         self._waiting += 1
         try:
-            while not self._open.is_set():
+            while not self._open.is_set() and self._outage is None:
                 await self._open.wait()
                 if self._ticket is not None:
                     ticket, self._ticket = self._ticket, None

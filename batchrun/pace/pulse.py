@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from batchrun.clock import Clock
-from batchrun.errors import EndpointError, Kind
+from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.records import Answer
 
 OUTAGE_KINDS = frozenset({Kind.CONNECT, Kind.SERVER})
@@ -18,12 +18,15 @@ SILENT_KINDS = OUTAGE_KINDS | {Kind.TIMEOUT, Kind.DISCONNECTED, Kind.MALFORMED}
 """And those of one that may bill what it does not deliver."""
 OUTAGE_ROWS = 8
 """So many rows, each asked for the first time since anybody was answered, and each in vain: an outage."""
+NEVER_ANSWERED_ROWS = 50
+"""So many where nobody was answered yet: a small job that is refused as a whole has failed."""
 LASTING_S = 10.0
-"""One that has lasted so much longer than an answer takes: where every second answer is a fault, eight in a row are soon
-met by chance.
-"""
+"""An outage that has lasted so much longer than an answer takes is waited out."""
 LEAST_PATIENCE_S = 300.0
 MOST_PATIENCE_S = 3600.0
+ALONE_PATIENCE_S = 600.0
+_UNKNOWN_S = 60.0
+"""How long an answer may take, while none has come."""
 
 
 class Answers:
@@ -57,15 +60,27 @@ class Pulse:
     whether nothing is left that was not asked yet: those that fail then may be rows that nobody would answer.
     """
 
-    def __init__(self, clock: Clock, is_last: Callable[[], bool]) -> None:
+    def __init__(self, clock: Clock, is_last: Callable[[], bool] = lambda: False) -> None:
         self.answers = Answers(clock)
         self.asking = 0
         self.shares = 0.0
-        self._clock = clock
         self.is_last = is_last
+        self._clock = clock
         self._slowest_s = 0.0
         self._well_at = clock.now()
-        self._in_vain: collections.deque[float] = collections.deque(maxlen=4 * OUTAGE_ROWS)
+        self._in_vain: collections.deque[float] = collections.deque(maxlen=2 * NEVER_ANSWERED_ROWS)
+        self._pending: dict[int, float] = {}
+        self._sent = 0
+
+    def sent(self) -> int:
+        """An attempt goes on the wire; returns its number."""
+        self._sent += 1
+        self._pending[self._sent] = self._clock.now()
+        return self._sent
+
+    def ended(self, number: int) -> None:
+        """It is on the wire no more."""
+        del self._pending[number]
 
     def beat(self, answer: Answer) -> None:
         """One of those in progress was answered."""
@@ -73,35 +88,43 @@ class Pulse:
         self.shares += 1 / self.asking
         latency_s = answer.latency_s or 0.0
         self._slowest_s = max(latency_s, 0.99 * self._slowest_s)
-        self.alive(self._clock.now() - latency_s)
-
-    def alive(self, began_at: float | None) -> None:
-        """The endpoint was well, or said no to one row alone, when an attempt began. What an older attempt is answered says
-        nothing of those that began later.
-        """
-        if began_at is not None and began_at > self._well_at:
-            self._well_at = began_at
-            while self._in_vain and self._in_vain[0] <= began_at:
-                self._in_vain.popleft()
+        self._was_well(self._clock.now() - latency_s)
 
     def failed_at_first(self, error: EndpointError) -> None:
-        """A request failed that had never been on the wire before."""
-        if error.kind in SILENT_KINDS and error.began_at is not None and error.began_at > self._well_at:
+        """A request failed that had never been on the wire before. Where it was said no to that one alone, the endpoint was
+        well.
+        """
+        if error.began_at is None:
+            return
+        if error.kind in ROW_KINDS | FATAL_KINDS:
+            self._was_well(error.began_at)
+        elif error.kind in SILENT_KINDS and error.began_at > self._well_at:
             self._in_vain.append(error.began_at)
 
     @property
     def outage(self) -> bool:
-        """Whether the endpoint, which did answer in this run, now answers nobody: with faults, with rubbish, or not at all."""
-        return self.answers.count > 0 and len(self._in_vain) >= OUTAGE_ROWS
+        """Whether the endpoint answers nobody that it is asked for now: with faults, with rubbish, or not at all.
+
+        An answer to what was sent before says nothing of it. What was sent since and is still pending may be answered yet:
+        it counts against an outage, until an answer would be there.
+        """
+        least = OUTAGE_ROWS if self.answers.count else NEVER_ANSWERED_ROWS
+        if len(self._in_vain) < least:
+            return False
+        pending = sum(began > self._well_at for began in self._pending.values())
+        if pending <= len(self._in_vain):
+            return True
+        edge = self._clock.now() - (self._slowest_s if self.answers.count else _UNKNOWN_S)
+        return sum(began <= edge for began in self._in_vain) >= least
 
     @property
     def lasting_outage(self) -> bool:
         """Whether it has done so for longer than those that were on the wire before could take."""
-        return self.outage and self.answers.silent_s >= LASTING_S + self._slowest_s
+        return self.answers.silent_s >= LASTING_S + self._slowest_s and self.outage
 
     def excuses(self, error: EndpointError) -> bool:
         """Whether such a fault is held against no row for now."""
-        return self.outage and error.kind in SILENT_KINDS
+        return error.kind in SILENT_KINDS and self.outage
 
     @property
     def patience_s(self) -> float:
@@ -112,13 +135,16 @@ class Pulse:
         """
         if not self.is_last():
             return math.inf
-        return max(LEAST_PATIENCE_S, self._answering_s) - self.answers.silent_s
+        return max(LEAST_PATIENCE_S, min(self.answers.answering_s, MOST_PATIENCE_S)) - self.answers.silent_s
 
     @property
     def recently_well(self) -> bool:
-        """Whether it was answering, until a while ago, for longer than that while."""
-        return self.answers.silent_s < self._answering_s
+        """Whether it was answering, until a while ago, for longer than that while: ten minutes at most."""
+        return self.answers.silent_s < min(self.answers.answering_s, ALONE_PATIENCE_S)
 
-    @property
-    def _answering_s(self) -> float:
-        return min(self.answers.answering_s, MOST_PATIENCE_S)
+    def _was_well(self, began_at: float) -> None:
+        """The endpoint was well when an attempt began: what was sent before it and failed, failed for itself."""
+        if began_at > self._well_at:
+            self._well_at = began_at
+            while self._in_vain and self._in_vain[0] <= began_at:
+                self._in_vain.popleft()

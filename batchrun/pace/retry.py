@@ -34,16 +34,15 @@ def retrying(
     clock: Clock,
     on_retry: Callable[[EndpointError], None],
     on_outage: Callable[[EndpointError, float], None] = lambda _error, _patience_s: None,
-    is_last: Callable[[], bool] = lambda: False,
+    pulse: Pulse | None = None,
 ) -> Complete:
     """`inner`, asked again after faults that may pass.
 
     `max_attempts` are those that count. A rate limit doesn't: the endpoint said to come back; nor does an outage, which
     is nobody's fault: but where a request alone is always refused while others are answered, it ends and says so.
-    `on_outage` hears of every fault while nobody is answered for long, and for how many seconds rows are still asked;
-    `is_last` says whether nothing is left that was not asked yet.
+    `on_outage` hears of every fault while nobody is answered for long, and for how many seconds rows are still asked.
     """
-    pulse = Pulse(clock, is_last)
+    pulse = pulse or Pulse(clock)
 
     async def complete(request: Request) -> Answer:
         pulse.asking += 1
@@ -52,10 +51,9 @@ def retrying(
             try:
                 answer = await inner(request)
             except EndpointError as error:
-                if not _may_pass(error):
-                    pulse.alive(error.began_at)
-                    raise
                 pulse.failed_at_first(error)
+                if not _may_pass(error) and not pulse.excuses(error):
+                    raise
                 again = _Again(inner, settings, clock, on_retry, on_outage, pulse, error, before)
                 answer = await again(request)
             pulse.beat(answer)
@@ -90,6 +88,7 @@ class _Again:
         self._answers = answers
         self._counted = self._excused = self._beside = 0
         self._malformed = 0
+        self._is_held = self._is_excused = False
         self._limits = _RateLimits(settings.max_attempts, clock, pulse)
 
     async def __call__(self, request: Request) -> Answer:
@@ -97,7 +96,7 @@ class _Again:
             sleep=self._clock.sleep,
             stop=self._enough,
             wait=self._wait_s,
-            retry=tenacity.retry_if_exception(_may_pass),
+            retry=tenacity.retry_if_exception(self._goes_on),
             before_sleep=lambda state: self._on_retry(_error(state)),
             reraise=True,
         )
@@ -111,25 +110,31 @@ class _Again:
                 raise first
             return await self._inner(request)
         except EndpointError as error:
-            if error.kind is Kind.RATE_LIMITED:
-                self._limits.add(error)
-            elif self._pulse.excuses(error):
-                self._excused += 1
-            else:
+            self._is_excused = self._pulse.excuses(error)
+            self._is_held = not self._is_excused and error.kind is not Kind.RATE_LIMITED
+            if self._is_held:
                 self._counted += 1
                 self._malformed += error.kind is Kind.MALFORMED
-            self._beside += self._answers < self._pulse.answers.count
+                self._beside += self._answers < self._pulse.answers.count
+            elif self._is_excused:
+                self._excused += 1
+            else:
+                self._limits.add(error)
             self._answers = self._pulse.answers.count
             if self._pulse.lasting_outage:
                 self._on_outage(error, self._pulse.patience_s)
             raise
 
+    def _goes_on(self, error: BaseException) -> bool:
+        return _may_pass(error) or (self._is_excused and isinstance(error, EndpointError))
+
     def _enough(self, state: tenacity.RetryCallState) -> bool:
-        if self._malformed >= _MALFORMED_ATTEMPTS:
+        if self._is_held and self._malformed >= _MALFORMED_ATTEMPTS:
             return True
-        if self._counted >= self._settings.max_attempts:
+        if self._is_held and self._counted >= self._settings.max_attempts:
             return not self._may_be_an_outage(_error(state))
-        return self._counted + self._excused >= self._settings.max_attempts and self._pulse.patience_s <= 0.0
+        given_up = self._is_excused and self._pulse.patience_s <= 0.0
+        return given_up and self._counted + self._excused >= self._settings.max_attempts
 
     def _may_be_an_outage(self, error: EndpointError) -> bool:
         """Whether one of the last rows, which was hardly ever asked beside others that had their answers, had better wait."""
@@ -154,12 +159,15 @@ class _RateLimits:
         self._clock = clock
         self._pulse = pulse
         self._count = self._alone = 0
-        self._since = self._alone_since = clock.now()
-        self._answers, self._shares = pulse.answers.count, pulse.shares
+        self._since = self._alone_since = self._shares = 0.0
+        self._answers = 0
 
     def add(self, error: EndpointError) -> None:
         """Count one. Where the request will never get through, the error becomes final and says so."""
         now = self._clock.now()
+        if not self._count:
+            self._since = self._alone_since = now
+            self._answers, self._shares = self._pulse.answers.count, self._pulse.shares
         self._count += 1
         if self._pulse.asking > 1:
             self._alone, self._alone_since = 0, now

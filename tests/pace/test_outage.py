@@ -15,6 +15,7 @@ from batchrun.job import Retry
 from batchrun.pace import alarm, guard, pulse
 from batchrun.pace.guard import Guard, Stopped
 from batchrun.pace.limits import Limits
+from batchrun.pace.pulse import Pulse
 from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Complete, Request, Usage
 
@@ -34,7 +35,14 @@ class Run:
     two seconds. A fault takes a tenth of one, a timeout a minute.
     """
 
-    def __init__(self, says: Callable[[int, float], Kind | None], settings: Retry = Retry()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        says: Callable[[int, float], Kind | None],
+        settings: Retry = Retry(),  # noqa: B008 - frozen
+        places: int = PLACES,
+    ) -> None:
+        self.places = places
+        self.answer_s = 2.0
         self.clock = FakeClock()
         self.says = says
         self.asked: list[tuple[float, int]] = []
@@ -44,21 +52,21 @@ class Run:
         self.gave_up: list[float] = []
         self.left: collections.deque[int] = collections.deque()
         self.tasks: TaskGroup | None = None
+        self.pulse = Pulse(self.clock, lambda: not self.left)
         self.guard = Guard(
             self.clock,
             lambda _, patience_s: self.paused.append((self.at, patience_s)),
             lambda _, answered: self.resumed.append(self.at) if answered else self.gave_up.append(self.at),
             scout=self._scout,
+            pulse=self.pulse,
         )
         self.stack(self._answer, settings)
 
     def stack(self, answer: Complete, settings: Retry = Retry()) -> None:  # noqa: B008 - frozen
         """Put pacing around `answer`, as a session does."""
-        limits = Limits(PLACES, None, self.clock, admit=self.guard.check)
+        limits = Limits(self.places, None, self.clock, admit=self.guard.check)
         attempts = self.guard.wrap(limits.wrap(self.guard.admit(answer)))
-        self.complete = retrying(
-            attempts, settings, self.clock, lambda _: None, self.guard.suspend, lambda: not self.left
-        )
+        self.complete = retrying(attempts, settings, self.clock, lambda _: None, self.guard.suspend, self.pulse)
 
     @property
     def at(self) -> float:
@@ -72,7 +80,7 @@ class Run:
                 await self.ask(self.left.popleft())
 
         async with anyio.create_task_group() as self.tasks:
-            for _ in range(WINDOW):
+            for _ in range(self.places + WINDOW - PLACES):
                 self.tasks.start_soon(work)
 
     async def ask(self, row: int) -> None:
@@ -85,7 +93,7 @@ class Run:
 
     def rows(self, end: object) -> set[int]:
         """The rows that ended so."""
-        return {row for row, one in self.ended.items() if one is end}
+        return {row for row, one in self.ended.items() if one is end or (end is ANSWER and isinstance(one, Answer))}
 
     def _scout(self) -> None:
         if self.left and self.tasks is not None:
@@ -98,9 +106,9 @@ class Run:
         began = self.clock.time
         self.asked.append((self.at, request.row))
         kind = self.says(request.row, self.at)
-        await self.clock.sleep(2.0 if kind is None else 60.0 if kind is Kind.TIMEOUT else 0.1)
+        await self.clock.sleep(self.answer_s if kind is None else 60.0 if kind is Kind.TIMEOUT else 0.1)
         if kind is None:
-            return ANSWER
+            return ANSWER if self.answer_s == ANSWER.latency_s else Answer("x", Usage(1, 1, 2), latency_s=self.answer_s)
         error = EndpointError(kind, f"{kind}!")
         error.began_at = began
         raise error
@@ -175,15 +183,27 @@ async def test_an_outage_that_does_not_end_stops_the_run() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("life", [Kind.BAD_REQUEST, Kind.RATE_LIMITED])
-async def test_any_sign_of_life_ends_the_outage(life: Kind) -> None:
-    """A refusal of one row, or a rate limit, comes from an endpoint that is there."""
+async def test_a_refusal_of_one_row_ends_the_outage() -> None:
+    """It comes from an endpoint that is well."""
     ends = BEGINS + 100.0
-    run = Run(lambda _, at: None if at < BEGINS or at > ends + 50.0 else Kind.SERVER if at < ends else life)
+    run = Run(lambda _, at: None if at < BEGINS or at > ends + 50.0 else Kind.SERVER if at < ends else Kind.BAD_REQUEST)
     await run(range(900))
     assert len(run.paused) == len(run.resumed) == 1
     assert run.resumed[0] < ends + guard.LONGEST_TURN_WAIT_S + 1.0
-    assert set(run.ended.values()) == {ANSWER, life} - {Kind.RATE_LIMITED}
+    assert set(run.ended.values()) == {ANSWER, Kind.BAD_REQUEST}
+
+
+@pytest.mark.anyio
+async def test_a_rate_limit_says_nothing_of_an_outage() -> None:
+    """A relay may limit while what stands behind it is out: one pause, with one probe at a time, until one is answered."""
+    draws = random.Random(5)
+    ends = BEGINS + 1800.0
+    kinds = (Kind.SERVER, Kind.RATE_LIMITED)
+    run = Run(lambda _, at: draws.choice(kinds) if BEGINS < at < ends else None)
+    await run(range(1800))
+    assert len(run.rows(ANSWER)) == 1800
+    assert len(run.paused) == len(run.resumed) == 1
+    assert run.asked_between(run.paused[0][0], ends) < 1800.0 / guard.LONGEST_TURN_WAIT_S + 20
 
 
 @pytest.mark.anyio
@@ -277,3 +297,109 @@ async def test_the_last_rows_do_not_wait_for_ever(kind: Kind, last: int) -> None
     assert len(run.gave_up) == len(run.paused)
     longest = guard.LONGEST_TURN_WAIT_S if kind is Kind.SERVER else guard.LONGEST_PROBE_WAIT_S
     assert run.at < 2 * answering_s + 180.0 + longest * max(0, last - WINDOW)
+
+
+@pytest.mark.anyio
+async def test_what_waited_for_another_probe_has_its_turn_too() -> None:
+    """An outage that begins where an unreachable endpoint comes back: every row that waited is a probe in turn, not only the
+    one that was the probe before, which may never be answered.
+    """
+    first: list[int] = []
+
+    def says(row: int, at: float) -> Kind | None:
+        if BEGINS < at < BEGINS + 60.0:
+            return Kind.CONNECT
+        if at >= BEGINS + 60.0 and not first:
+            first.append(row)
+        return Kind.SERVER if row in first else None
+
+    for left in (1000, WINDOW):
+        first.clear()
+        run = Run(says)
+        await run(range(800 + left))
+        assert (run.guard.fault, run.rows(ANSWER)) == (None, set(range(800 + left)) - set(first))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.NOT_FOUND, Kind.CREDENTIALS])
+async def test_one_rows_own_refusal_after_an_outage_stops_nobody(kind: Kind) -> None:
+    """The first row that is asked after it may be one that is refused like a wrong key: the others have their answers."""
+    refused: list[int] = []
+
+    def says(row: int, at: float) -> Kind | None:
+        if at >= BEGINS + 600.0 and not refused:
+            refused.append(row)
+        return Kind.SERVER if BEGINS < at < BEGINS + 600.0 else kind if row in refused else None
+
+    run = Run(says)
+    await run(range(1400))
+    assert run.guard.fault is None
+    assert run.rows(kind) == set(refused)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("kind", "most"), [(Kind.SERVER, 2), (Kind.DISCONNECTED, 2), (Kind.DISCONNECTED, 8)])
+async def test_slow_answers_and_quick_faults(kind: Kind, most: int) -> None:
+    """Answers of half a minute come in long after an outage began: what is sent meanwhile, and fails at once, fails for no
+    row's sake, whatever `max_attempts` is.
+    """
+    run = Run(lambda _, at: kind if BEGINS < at < BEGINS + 600.0 else None)
+    run.answer_s = 30.0
+    run.stack(run._answer, Retry(max_attempts=most))
+    await run(range(400))
+    assert len(run.rows(ANSWER)) >= 400 - pulse.OUTAGE_ROWS
+
+
+@pytest.mark.anyio
+async def test_quick_faults_beside_slow_answers_are_no_outage() -> None:
+    """One row in ten fails at once and always, the others take half a minute: those rows end, and the wire is kept busy."""
+    run = Run(lambda row, _: Kind.SERVER if row % 10 == 7 else None, places=64)
+    run.answer_s = 30.0
+    await run(range(1200))
+    assert run.rows(Kind.SERVER) == set(range(7, 1200, 10))
+    assert run.paused == []
+    assert run.at < 1.4 * 1080 * 30.0 / 64 + 60.0
+    assert len(run.asked) <= 1080 + 120 * Retry().max_attempts
+
+
+@pytest.mark.anyio
+async def test_a_whole_job_is_not_failed_by_an_endpoint_that_is_out_from_the_start() -> None:
+    """With few attempts allowed all rows would have failed in a moment: instead the run waits a minute, and is stopped."""
+    run = Run(lambda _row, _at: Kind.SERVER, Retry(max_attempts=2))
+    await run(range(1000))
+    assert len(run.rows(Kind.SERVER)) <= pulse.NEVER_ANSWERED_ROWS
+    assert run.guard.fault is not None
+    assert 50.0 < run.at < 100.0
+
+
+@pytest.mark.anyio
+async def test_a_fault_that_is_not_to_be_retried_ends_no_row_in_an_outage() -> None:
+    """`x-should-retry: false` with every fault: what holds for one row does not hold for all of them."""
+    run = Run(lambda _, at: Kind.SERVER if BEGINS < at < BEGINS + 600.0 else None)
+    plain = run._answer
+
+    async def final(request: Request) -> Answer:
+        try:
+            return await plain(request)
+        except EndpointError as error:
+            error.should_retry = False
+            raise
+
+    run.stack(final)
+    await run(range(1200))
+    assert len(run.rows(ANSWER)) >= 1200 - pulse.OUTAGE_ROWS
+
+
+@pytest.mark.anyio
+async def test_a_rate_limit_does_not_end_a_row_that_is_kept() -> None:
+    """One of the last rows that goes on beyond `max_attempts`, as it may be an outage, is not ended by what doesn't count."""
+    last = 1199
+
+    def says(row: int, at: float) -> Kind | None:
+        if row != last or at > 520.0:
+            return None
+        return Kind.SERVER if at < 450.0 else Kind.RATE_LIMITED
+
+    run = Run(says, Retry(max_wait_s=10.0))
+    await run(range(1200))
+    assert run.rows(ANSWER) == set(range(1200))
