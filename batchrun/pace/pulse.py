@@ -68,7 +68,7 @@ class Pulse:
         self._clock = clock
         self._slowest_s = 0.0
         self._well_at = clock.now()
-        self._in_vain: collections.deque[float] = collections.deque(maxlen=2 * NEVER_ANSWERED_ROWS)
+        self._in_vain: collections.deque[float] = collections.deque(maxlen=2048)
         self._pending: dict[int, float] = {}
         self._sent = 0
 
