@@ -24,6 +24,8 @@ from batchrun.results import answered, failed
 _SYNC_EVERY_S = 0.2
 _OPEN_SHARDS = 16
 _POLL_S = 0.05
+_FEW = 20
+"""So few rows may be refused for good like a wrong key; with more left it is the key."""
 
 
 def widened(concurrency: int) -> int:
@@ -71,7 +73,8 @@ class Runner:
         self._ready: collections.deque[tuple[OpenShard, Request]] = collections.deque()
         self._shards: dict[Key, OpenShard] = {}
         self._started: dict[Key, int] = {}
-        self._again: set[Key] = set()
+        self._begun = 0
+        self._again = False
         self._news = anyio.Event()
         self._hungry = anyio.Event()
         self._fed = False
@@ -92,8 +95,8 @@ class Runner:
         self._scope.cancel()
 
     def is_last_again(self) -> bool:
-        """Whether the one request in progress is all that is left, and was asked in vain by an earlier call already."""
-        return self.is_last() and len(self._shards) == 1 and self._shards.keys() <= self._again
+        """Whether this call had few requests to ask, which are all in progress, and an earlier one asked some in vain."""
+        return self.is_last() and self._begun <= _FEW and self._again
 
     def is_last(self) -> bool:
         """Whether every request that is left is in progress."""
@@ -171,8 +174,8 @@ class Runner:
     async def _one(self, opened: OpenShard, request: Request) -> None:
         key = request.key
         self._shards[key] = opened
-        if key in opened.tallies:
-            self._again.add(key)
+        self._begun += 1
+        self._again = self._again or key in opened.tallies
         try:
             try:
                 answer = await self._complete(request)
@@ -183,7 +186,6 @@ class Runner:
                 result = answered(request, answer, opened.tallies[key], self._endpoint, self._started.get(key))
         finally:
             del self._shards[key]
-            self._again.discard(key)
             self._started.pop(key, None)
         if self._ledger.record(opened, result):
             self._finished(opened)

@@ -29,6 +29,7 @@ _OTHER_NAMES = {
 _BROKEN_OFF = frozenset(
     {"error", "abort", "aborted", "cancelled", "canceled", "network_error", "insufficient_system_resource", "timeout"}
 )
+MOST_TOKENS = 2**40
 decode_json = msgspec.json.Decoder().decode
 
 
@@ -74,13 +75,13 @@ def from_body(body: dict[str, Any]) -> Answer:
     """The answer in a plain (not streamed) completion. Raises EndpointError(malformed)."""
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise EndpointError(Kind.MALFORMED, "the answer has no choices")
+        raise EndpointError(Kind.MALFORMED, "the answer has no choices", unconfirmed=True)
     choice = next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), choices[0])
     message = choice.get("message")
     if not isinstance(message, dict):
         message = choice.get("delta")
     if not isinstance(message, dict):
-        raise EndpointError(Kind.MALFORMED, "choice 0 of the answer has no message")
+        raise EndpointError(Kind.MALFORMED, "choice 0 of the answer has no message", unconfirmed=True)
     answer = assemble(body, message, _text(choice.get("finish_reason")) or None)
     if answer.finish_reason is None and not (answer.completion or answer.tool_calls or answer.refusal):
         fault = "the answer has neither content nor a finish reason: it is not known to be whole"
@@ -129,8 +130,8 @@ def read_usage(usage: Any) -> Usage | None:
     """Token counts, also as strings; None where the endpoint sent none."""
     if not isinstance(usage, dict):
         return None
-    prompt, completion = _int(usage.get("prompt_tokens")), _int(usage.get("completion_tokens"))
-    total = _int(usage.get("total_tokens"))
+    prompt, completion = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
+    total = _tokens(usage.get("total_tokens"))
     if prompt is None and completion is None:
         return None
     if (prompt is None and usage.get("prompt_tokens") is not None) or (
@@ -138,10 +139,10 @@ def read_usage(usage: Any) -> Usage | None:
     ):
         return None  # a count that is none
     inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _int(inputs.get("cached_tokens")) if isinstance(inputs, dict) else None
+    cached = _tokens(inputs.get("cached_tokens")) if isinstance(inputs, dict) else None
     if cached is None:
-        cached = _int(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
-    reasoning = _int(outputs.get("reasoning_tokens")) if isinstance(outputs, dict) else None
+        cached = _tokens(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
+    reasoning = _tokens(outputs.get("reasoning_tokens")) if isinstance(outputs, dict) else None
     prompt, completion = prompt or 0, completion or 0
     return Usage(prompt, completion, prompt + completion if total is None else total, cached, reasoning)
 
@@ -158,6 +159,12 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
+
+
+def _tokens(value: Any) -> int | None:
+    """A count of tokens. One that no model can have is none: summed up, it would leave the range of a 64-bit column."""
+    number = _int(value)
+    return number if number is not None and number < MOST_TOKENS else None
 
 
 def _int(value: Any) -> int | None:

@@ -34,6 +34,7 @@ _ERROR_CAP = 1 << 20
 _MESSAGE_CHARS = 1000
 _BODY_CHARS = 2000
 _SHOWN_CHARS = 200
+_SHORTEST_IN_ANSWERS = 12
 ERROR_BODY_S = 10.0
 """How long an error's body may take to come: its status is known already, and a drip must not hide it."""
 END_LINGER_S = 5.0
@@ -67,7 +68,10 @@ class Client:
         self._transport = transport
         self._timeouts = timeouts
         self._clock = clock
-        self._redacted = Redactor(secrets_of(key, headers or {}, url))
+        secrets = secrets_of(key, headers or {}, url)
+        self._redacted = Redactor(secrets)
+        # a placeholder such as `EMPTY` or `ollama` is a word that an answer may well have
+        self._kept_redacted = Redactor(secret for secret in secrets if len(secret) >= _SHORTEST_IN_ANSWERS)
         self._raw = raw
         self._on_limits = on_limits
         wanted = {
@@ -89,7 +93,15 @@ class Client:
         """One attempt. Raises EndpointError, its message free of the key."""
         start = self._clock.now()
         try:
-            return await self._attempt(request, start)
+            try:
+                return await self._attempt(request, start)
+            except EndpointError:
+                raise
+            except Exception as error:
+                # what nobody thought of may spoil one answer, never the run and what else is in flight
+                name = type(error).__name__
+                fault = EndpointError(Kind.MALFORMED, f"the answer can't be read ({name}: {error})", unconfirmed=True)
+                raise fault from error
         except EndpointError as error:
             error.began_at = start
             # first redacted, then cut: a cut key would not be found
@@ -182,13 +194,17 @@ class Client:
             reasoning=self._kept(answer.reasoning),
             refusal=self._kept(answer.refusal),
             tool_calls=self._kept(answer.tool_calls),
+            finish_reason=self._kept(answer.finish_reason),
+            model=self._kept(answer.model),
+            response_id=self._kept(answer.response_id),
+            system_fingerprint=self._kept(answer.system_fingerprint),
             latency_s=latency_s,
             first_token_s=first_token_s if request.stream else None,
         )
 
     def _kept(self, text: str | None) -> str | None:
         """An answer's text as it may be stored: a relay can put the key into that too."""
-        return None if text is None else self._redacted(text)
+        return None if text is None else self._kept_redacted(text)
 
     def _message(self, request: Request) -> httpx.Request:
         return httpx.Request(

@@ -162,5 +162,5 @@ STATUSES: dict[int, Kind] = {
 }
 """What a status means where the body says nothing; else 3xx `not_found`, 4xx `bad_request`, the rest `server`."""
 
-LIMIT_AND_REQUEST = re.compile(r"limit:? ([\d,]+),(?: used:? [\d,]+,)? requested:? ([\d,]+)")
+LIMIT_AND_REQUEST = re.compile(r"limit:? (\d[\d,]{0,30}),(?: used:? [\d,]{1,30},)? requested:? (\d[\d,]{0,30})")
 """OpenAI's and Groq's rate limit messages: the whole limit, and what this one request takes of it."""

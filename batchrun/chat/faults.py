@@ -11,8 +11,9 @@ from batchrun.chat.fault_words import CODES, LIMIT_AND_REQUEST, PHRASES, STATUSE
 from batchrun.chat.waits import wait_in_text
 from batchrun.errors import EndpointError, Kind
 
-_TITLE = re.compile(r"<(title|h1|h2)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
+# an opening tag ends at the next `<` at the latest: a text of a thousand openings is read once, not a thousand times
+_HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 
 
 class ErrorBody(NamedTuple):
@@ -148,8 +149,13 @@ def _by_status(status: int) -> Kind:
 
 def page_title(text: str) -> str:
     """The title of an HTML page (or its first heading), in one line; empty where there is none."""
-    found = _TITLE.search(text)
-    return " ".join(html.unescape(_TAG.sub(" ", found[2])).split())[:200] if found else ""
+    opened = _HEADING.search(text)
+    if opened is None:
+        return ""
+    closed = re.compile(rf"</{opened[1]}", re.IGNORECASE).search(text, opened.end())
+    if closed is None:
+        return ""
+    return " ".join(html.unescape(_TAG.sub(" ", text[opened.end() : closed.start()])).split())[:200]
 
 
 def _text(value: Any) -> str:

@@ -20,7 +20,8 @@ LINE_CAP = 8 << 20
 _SHOWN = 8192
 _BOM = b"\xef\xbb\xbf"
 _DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
-_PAGE = re.compile(rb"(?:\s|<!--.*?-->)*<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
+# possessive and atomic: what is skipped is never tried again, however many comments there are
+_PAGE = re.compile(rb"(?:\s|(?><!--.*?-->))*+<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 
 

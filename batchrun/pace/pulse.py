@@ -22,7 +22,7 @@ NEVER_ANSWERED_ROWS = 50
 """So many where nobody was answered yet: a small job that is refused as a whole has failed."""
 LASTING_S = 10.0
 """An outage that has lasted so much longer than an answer takes is waited out."""
-LEAST_PATIENCE_S = 300.0
+LEAST_PATIENCE_S = 120.0
 MOST_PATIENCE_S = 3600.0
 ALONE_PATIENCE_S = 600.0
 _UNKNOWN_S = 60.0
@@ -130,7 +130,7 @@ class Pulse:
     def patience_s(self) -> float:
         """How much longer an outage may be one, where it may as well be that nobody would answer the rows that are left.
 
-        In all as long as the endpoint had been answering, five minutes at least and an hour at most; infinite while others
+        In all as long as the endpoint had been answering, two minutes at least and an hour at most; infinite while others
         can still tell.
         """
         if not self.is_last():

@@ -121,6 +121,13 @@ USAGES: list[tuple[Any, Usage | None]] = [
 ]
 
 
+@pytest.mark.parametrize("count", [2**40, 2**62, 2**63 - 1, 10**30])
+def test_a_count_that_no_model_can_have_is_none(count: int) -> None:
+    """It would leave the range of a column when it is summed up, and the run could never be completed."""
+    assert read_usage({"prompt_tokens": count, "completion_tokens": 3}) is None
+    assert read_usage({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": count}) == Usage(2, 3, 5)
+
+
 @pytest.mark.parametrize(("sent", "usage"), USAGES, ids=str)
 def test_usage(sent: Any, usage: Usage | None) -> None:
     """Token counts are read as numbers or text, with their details; what is missing stays missing."""

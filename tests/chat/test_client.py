@@ -328,6 +328,46 @@ async def test_a_moment_is_by_the_endpoints_own_clock(status: int, body: bytes) 
 
 
 @pytest.mark.anyio
+async def test_what_nobody_thought_of_spoils_one_answer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the program's own while it reads an answer is that attempt's: the run and what is in flight go on."""
+
+    def broken(_self: object) -> None:
+        raise ZeroDivisionError(f"oops {KEY}")
+
+    monkeypatch.setattr("batchrun.chat.stream.Decoder.finish", broken)
+    with pytest.raises(EndpointError) as caught:
+        await client(Transport(lambda: response(200, PLAIN))).complete(asked())
+    assert (caught.value.kind, caught.value.unconfirmed) == (Kind.MALFORMED, True)
+    assert caught.value.message == "the answer can't be read (ZeroDivisionError: oops [key])"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["id", "model", "system_fingerprint", "finish_reason"])
+async def test_key_is_redacted_around_an_answer(where: str) -> None:
+    """A relay may put the key into any field that is kept."""
+    body = json.loads(PLAIN)
+    (body["choices"][0] if where == "finish_reason" else body)[where] = f"x-{KEY}"
+    answer = await client(Transport(lambda: response(200, json.dumps(body).encode()))).complete(asked())
+    kept = (answer.response_id, answer.model, answer.system_fingerprint, answer.finish_reason)
+    assert "x-[key]" in kept
+    assert KEY not in str(kept)
+
+
+@pytest.mark.anyio
+async def test_a_placeholder_for_a_key_is_a_word_in_answers() -> None:
+    """`EMPTY`, as local servers are given, is no secret: an answer that has the word keeps it; a message need not."""
+    asking = Client(
+        URL,
+        Transport(lambda: response(200, PLAIN.replace(b'"hi"', b'"The EMPTY label"'))),
+        timeouts=Timeouts(),
+        clock=SystemClock(),
+        key="EMPTY",
+    )
+    assert (await asking.complete(asked())).completion == "The EMPTY label"
+
+
+@pytest.mark.anyio
 async def test_googles_delay_is_a_stated_wait() -> None:
     """Google says in the details of a 429 when to come back."""
     said = b'{"error":{"code":429,"message":"Quota exceeded","details":[{"@type":"x/RetryInfo","retryDelay":"3.5s"}]}}'

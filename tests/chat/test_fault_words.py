@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from batchrun.chat.faults import classify, read_error
+from batchrun.chat.faults import ErrorBody, classify, read_error
 from batchrun.errors import Kind
 
 OPENAI = "OpenAI, Error codes (developers.openai.com/api/docs/guides/error-codes)"
@@ -429,3 +429,27 @@ def test_param_is_carried() -> None:
     """The parameter that the endpoint names goes with the fault."""
     assert classify(400, read_error(error("no", INVALID, "unsupported_value", "temperature"))).param == "temperature"
     assert classify(400, read_error(error("no"))).param is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<title>" * 140_000,
+        "<title" * 140_000,
+        "<" * 1_000_000 + ">",
+        "<title>a</title>" * 60_000,
+        "<h1>" + "<" * 1_000_000,
+        "Rate limit: Limit ,, Requested ,",
+        "limit " + "9" * 5000 + ", requested " + "9" * 5000,
+        "limit " + "1," * 50_000,
+        "try again in " + "1s " * 30_000,
+        "try again in " + "1" * 100_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_no_text_holds_the_run_up(text: str) -> None:
+    """A message of a megabyte that is made to be hard to read is judged in one pass: what is read anew from every place takes
+    hours, and nothing else runs meanwhile.
+    """
+    assert classify(429, ErrorBody(text, "", "", ""), body=text).kind is Kind.RATE_LIMITED
+    assert classify(500, None, body=text).status == 500

@@ -505,3 +505,19 @@ def test_any_json_is_an_answer_or_a_fault(values: list[Any], streamed: bool) -> 
         assert isinstance(fed(text.encode("utf-8", "replace")), Answer)
     except EndpointError as error:
         assert error.kind in Kind
+
+
+@pytest.mark.parametrize(
+    "body", [b"<!-- -->" * 5000 + b"<Error>no</Error>", b"<!--" * 50_000, b" \n" * 50_000 + b"<x>"]
+)
+def test_a_body_of_comments_is_read_once(body: bytes) -> None:
+    """What stands before a page's first tag is skipped in one pass, however much of it there is."""
+    decoder = Decoder()
+    decoder.feed(body)
+    with pytest.raises(EndpointError) as caught:
+        decoder.finish()
+    assert caught.value.kind is Kind.MALFORMED
+    decoder = Decoder()
+    decoder.feed(b"<!-- a -->\n" * 5000 + b"<html><title>Busy</title>")
+    with pytest.raises(EndpointError, match="the answer is an HTML page"):
+        decoder.finish()

@@ -82,22 +82,24 @@ def test_plan_reckons_with_the_limits_and_check_shows_the_endpoints(
     assert "500 requests (499 left), 200,000 tokens (199," in checked.stdout
 
 
-def test_the_last_row_cannot_stop_a_run_for_ever(
-    batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize("last", [1, 3])
+def test_the_last_rows_cannot_stop_a_run_for_ever(
+    batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path, last: int
 ) -> None:
-    """A row that alone is refused as a wrong key would be, and is the last one left, stops the run; the same command then
-    finds it a failed row, and comes to an end.
+    """Rows that alone are refused as a wrong key would be, and are the last ones left, stop the run; the same command then
+    finds them failed rows, and comes to an end.
     """
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(5)))
+    numbers = (0, 1, 2, 3, 4, 40, 41)[: 4 + last]
+    rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in numbers))
     (fault,) = parse_faults(json.dumps([REFUSED]))
     with serve(faults=(fault,)) as endpoint:
-        flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "1", "-o", tmp_path / "out")
+        flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "2", "-o", tmp_path / "out")
         assert batchrun("run", *flags, "--limit", "4").returncode == 0
         assert batchrun("run", *flags).returncode == 3
         process = batchrun("run", *flags)
         assert process.returncode == 1, process.stderr
-        assert endpoint.received == 4 + 2 + 2
+        assert endpoint.received <= 4 + 4 * last
     results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()
-    assert [one["status"] for one in results] == ["ok"] * 4 + ["failed"]
+    assert [one["status"] for one in results] == ["ok"] * 4 + ["failed"] * last
     assert results[-1]["error_kind"] == "credentials"
