@@ -233,7 +233,7 @@ def test_what_failed_while_nobody_was_answered_is_asked_again(
         first = batchrun("run", *flags, "--base-url", ill.url)
     assert first.returncode == 3, first.stderr
     failed = int(batchrun("status", tmp_path / "out").stdout.partition(" failed")[0].rpartition(" ")[2])
-    assert 20 <= failed < 40
+    assert 0 < failed < 40
     assert f"{failed} had failed before that, and are asked again too" in first.stderr
     with serve() as well:
         again = batchrun("run", *flags, "--base-url", well.url)
