@@ -26,6 +26,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        while isinstance(error, ExceptionGroup):  # of tasks: what went wrong in the first of them is what matters
+            error = error.exceptions[0]
         print(f"batchrun: {type(error).__name__}: {_printable(str(error))}", file=sys.stderr)
         print(
             "batchrun: this is a fault of batchrun itself; run again with --debug and report what it prints",

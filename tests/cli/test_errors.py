@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from batchrun.cli import main
+
 COMMANDS = ("run", "plan", "check", "status", "summary", "report", "export", "serve")
 JOB = """[input]
 path = "rows.jsonl"
@@ -174,3 +176,19 @@ def test_a_fault_leaves_no_folder_behind(batchrun: Callable[..., Any], endpoint:
     process = batchrun("run", str(tmp_path / "rows.jsonl"), *_flags(endpoint), "-o", str(tmp_path / "out"))
     assert process.returncode == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fault_of_the_program_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 70, and what went wrong rather than the group of tasks that it went wrong in; no traceback."""
+
+    def broken(*_args: object, **_more: object) -> None:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("again", [ZeroDivisionError("oops")])])
+
+    monkeypatch.setattr("batchrun.cli.app.app", broken)
+    monkeypatch.setattr("sys.argv", ["batchrun", "run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "batchrun: ZeroDivisionError: oops"
+    assert len(said) == 2
