@@ -91,6 +91,7 @@ def prepare(order: dict[str, Any]) -> None:
     os.dup2(log, 2)
     os.close(log)
     os.chdir(order["cwd"])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     for name in order["ignored"]:
         signal.signal(signal.Signals[name], signal.SIG_IGN)
     if order["file_bytes"]:

@@ -5,6 +5,7 @@ little, and is over for the rows soon after it is over.
 import collections
 import random
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import anyio
 import pytest
@@ -19,11 +20,16 @@ from batchrun.pace.pulse import Pulse
 from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Complete, Request, Usage
 
-from .virtual import FakeClock
+from .virtual import LoopClock, VirtualLoop
 
 ANSWER = Answer("x", Usage(1, 1, 2), latency_s=2.0)
 PLACES, WINDOW = 8, 24
 BEGINS, HOUR = 200.0, 3600.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": VirtualLoop}
 
 
 def numbered(row: int) -> Request:
@@ -43,7 +49,7 @@ class Run:
     ) -> None:
         self.places = places
         self.answer_s = 2.0
-        self.clock = FakeClock()
+        self.clock = LoopClock()
         self.says = says
         self.asked: list[tuple[float, int]] = []
         self.ended: dict[int, object] = {}
@@ -70,7 +76,7 @@ class Run:
 
     @property
     def at(self) -> float:
-        return self.clock.time - 100.0
+        return self.clock.now() - 100.0
 
     async def __call__(self, rows: Iterable[int]) -> None:
         self.left.extend(rows)
@@ -103,7 +109,7 @@ class Run:
         return sum(begin <= at < end for at, _ in self.asked)
 
     async def _answer(self, request: Request) -> Answer:
-        began = self.clock.time
+        began = self.clock.now()
         self.asked.append((self.at, request.row))
         kind = self.says(request.row, self.at)
         await self.clock.sleep(self.answer_s if kind is None else 60.0 if kind is Kind.TIMEOUT else 0.1)
@@ -241,11 +247,11 @@ async def test_answers_that_trickle_in_hide_no_outage() -> None:
     slow = run._answer
 
     async def answer(request: Request) -> Answer:
-        began = run.clock.time
+        began = run.clock.now()
         if run.at < fell:
             await run.clock.sleep(random.Random(request.row).uniform(0.0, 100.0))
         got = await slow(request) if began - 100.0 >= fell else ANSWER
-        return Answer("x", Usage(1, 1, 2), latency_s=run.clock.time - began) if got else got
+        return Answer("x", Usage(1, 1, 2), latency_s=run.clock.now() - began) if got else got
 
     run.stack(answer, Retry(max_attempts=4))
     await run(range(300))

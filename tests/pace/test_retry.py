@@ -260,7 +260,7 @@ async def run(endpoint: Timed, rows: int, window: int, settings: Retry) -> dict[
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Kind.CONNECT, Kind.SERVER, Kind.TIMEOUT, Kind.MALFORMED, Kind.RATE_LIMITED])
+@pytest.mark.parametrize("kind", [Kind.CONNECT, Kind.SERVER, Kind.RATE_LIMITED])
 async def test_an_outage_of_an_hour_ends_no_row(kind: Kind) -> None:
     """While an endpoint that answered before answers nobody, its faults are held against no row."""
     clock = ManyClock()
