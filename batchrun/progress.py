@@ -83,7 +83,8 @@ class Progress:
     def resume(self, after_s: float, answered: bool) -> None:
         self._note = ""
         self._marks.clear()  # the pace of before and of the pause says nothing of what comes
-        self._mark(time.monotonic())
+        self._logged = time.monotonic()
+        self._mark(self._logged)
         back = "the endpoint answers again, after" if answered else "no answer to the last rows for"
         self.say(f"{_time()} {back} {clock(after_s)}{'' if answered else ': they are asked to their end'}")
 
