@@ -6,7 +6,6 @@ attempt, so that its connection is closed. Nothing that leaves here holds a key.
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
 
 import anyio
 import httpx
@@ -18,7 +17,7 @@ from batchrun.chat.duration import present
 from batchrun.chat.faults import classify, read_error
 from batchrun.chat.quota import stated_limits
 from batchrun.chat.redact import Redactor, secrets_of
-from batchrun.chat.shapes import count_inputs, decoder_for
+from batchrun.chat.shapes import choices_of, decoder_for
 from batchrun.chat.stream import Decoder
 from batchrun.chat.transport import TRANSPORT_ERRORS, translated
 from batchrun.chat.unpack import Unpacker
@@ -273,22 +272,6 @@ async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes]:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-class _Wanted(msgspec.Struct):
-    n: int | None = None
-    prompt: Any = None
-
-
-def choices_of(request: Request) -> int:
-    """How many choices an answer has when it is whole."""
-    if request.path == CHAT and b'"n":' not in request.body:  # a body may be many megabytes
-        return 1
-    try:
-        wanted = msgspec.json.decode(request.body, type=_Wanted)
-    except msgspec.MsgspecError:
-        return 1
-    return max(wanted.n or 1, 1) * (1 if wanted.prompt is None else count_inputs(wanted.prompt))
 
 
 def sent_body(request: Request) -> bytes:

@@ -19,7 +19,7 @@ from batchrun.chat.chunks import Fold, listed
 from batchrun.chat.faults import error_in
 from batchrun.chat.stream import Decoder
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import COMPLETIONS, RESPONSES, Answer, Request
+from batchrun.records import CHAT, COMPLETIONS, RESPONSES, Answer, Request
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _CLIENTS_CALLS = frozenset({"function_call", "custom_tool_call"})
@@ -104,6 +104,22 @@ def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str | None:
 def count_inputs(value: Any) -> int:
     """How many vectors an `input` asks for: a text or one list of tokens is one, of several each is one."""
     return len(value) if isinstance(value, list) and value and isinstance(value[0], str | list) else 1
+
+
+class _Wanted(msgspec.Struct):
+    n: int | None = None
+    prompt: Any = None
+
+
+def choices_of(request: Request) -> int:
+    """How many choices an answer has when it is whole."""
+    if request.path == CHAT and b'"n":' not in request.body:  # a body may be many megabytes
+        return 1
+    try:
+        wanted = msgspec.json.decode(request.body, type=_Wanted)
+    except msgspec.MsgspecError:
+        return 1
+    return max(wanted.n or 1, 1) * (1 if wanted.prompt is None else count_inputs(wanted.prompt))
 
 
 def read_embeddings(body: dict[str, Any], inputs: int) -> Answer:
