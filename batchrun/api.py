@@ -7,15 +7,15 @@ from typing import Any
 
 import anyio
 
-from batchrun.assembly import Assembly
-from batchrun.chat.transport import Transport
 from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
-from batchrun.observer import Observer
-from batchrun.outlook import Outlook, Trial, outlook, trial
-from batchrun.session import Outcome, Session, interrupted
+from batchrun.runner.assembly import Assembly
+from batchrun.runner.observer import Observer
+from batchrun.runner.outlook import Outlook, Trial, outlook, trial
+from batchrun.runner.session import Outcome, Session, interrupted
+from batchrun.wire.transport import Transport
 
 _FLAGS = {
     "base_url": "endpoint.base_url",

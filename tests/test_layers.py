@@ -16,14 +16,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__init__",),  # the lazy face: `batchrun.run` is `batchrun.api.run`
     ("api",),
-    ("outlook",),
-    ("session",),
-    ("prepare",),
-    ("assembly",),
+    ("runner.outlook",),
+    ("runner.session",),
+    ("runner.prepare",),
+    ("runner.assembly",),
     ("engines",),
-    ("runner", "progress"),
-    ("results", "observer"),
-    ("rows", "chat", "pace", "judge", "ledger", "report"),
+    ("runner.window",),
+    ("runner.results", "runner.observer", "runner"),
+    ("rows", "wire", "pace", "judge", "ledger", "report"),
     ("errors", "records", "job", "clock", "interrupts", "tokens"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
@@ -35,16 +35,16 @@ SIDEWAYS = {
     ("job", "errors"): "a wrong job is a JobError",
 }
 # Arrows that skip the order above: the version number is a constant of the package itself.
-VERSION_READERS = {"cli.app", "assembly"}
+VERSION_READERS = {"cli.app", "runner.assembly"}
 
 OWNERS = {
-    "httpx": {"chat"},
-    "aiohttp": {"chat.transport"},
-    "httpx_aiohttp": {"chat.transport"},
-    "brotli": {"chat.unpack"},
+    "httpx": {"wire"},
+    "aiohttp": {"wire.transport"},
+    "httpx_aiohttp": {"wire.transport"},
+    "brotli": {"wire.decode.unpack"},
     "tenacity": {"pace.retry"},
     "pyarrow": {"rows", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
-    "tqdm": {"progress"},
+    "tqdm": {"report.progress"},
     "jinja2": {"rows.template", "report"},
     "typer": {"cli"},
     "genai_prices": {"judge.prices"},
@@ -66,7 +66,11 @@ MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path i
 
 
 def room(module: str) -> str:
-    return module.partition(".")[0]
+    """The longest part of a module's name that has a floor: the runner's modules have one each."""
+    name = module
+    while name not in LEVEL and "." in name:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -92,7 +96,7 @@ def inner(tree: ast.AST) -> Iterator[str]:
 
 def outer(tree: ast.AST) -> set[str]:
     """The outside libraries that a module imports."""
-    tops = {room(full) for full in imports(tree)}
+    tops = {full.partition(".")[0] for full in imports(tree)}
     return tops - set(sys.stdlib_module_names) - {"batchrun"}
 
 

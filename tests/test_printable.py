@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.progress import Progress, printable
+from batchrun.report.progress import Progress, printable
 
 STEERING = {
     "clear screen": "\x1b[2J",

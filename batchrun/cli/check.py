@@ -54,10 +54,10 @@ def command(
     import msgspec
 
     from batchrun import api
-    from batchrun.chat.address import beside
-    from batchrun.chat.client import sent_body
     from batchrun.cli.table import say
-    from batchrun.progress import printable
+    from batchrun.report.progress import printable
+    from batchrun.wire.address import beside
+    from batchrun.wire.client import sent_body
 
     trial = api.check(source, on_note=say, **chosen)
     body = msgspec.json.format(sent_body(trial.request), indent=2).decode()

@@ -62,7 +62,7 @@ def command(
         engine=engine,
     )
     from batchrun import api
-    from batchrun.progress import Progress
+    from batchrun.report.progress import Progress
 
     mode = "none" if quiet else progress
     if mode == "auto":

@@ -13,7 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say how far a run is: requests done, pace, time left, failures by kind, money spent. Also while it runs."""
-    from batchrun.progress import printable
+    from batchrun.report.progress import printable
     from batchrun.report.status import read_status
 
     status = read_status(run_dir)
@@ -21,7 +21,7 @@ def command(
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
-    from batchrun.progress import clock
+    from batchrun.report.progress import clock
 
     requests, done = status["requests"], status["done"]
     share = f"{100 * done / requests:.1f} %" if requests else "100 %"

@@ -7,7 +7,7 @@ from typing import Any
 
 def say(message: str) -> None:
     """A message for a person: to stderr, nothing in it can steer a terminal."""
-    from batchrun.progress import printable
+    from batchrun.report.progress import printable
 
     print(f"batchrun: {printable(message)}", file=sys.stderr, flush=True)
 
@@ -48,7 +48,7 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _text(cell: Any) -> str:
-    from batchrun.progress import printable
+    from batchrun.report.progress import printable
 
     if cell is None:
         return "–"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from batchrun.records import ShardInfo
-from batchrun.runner import Runner
+from batchrun.runner.window import Runner
 
 
 async def run(runner: Runner, infos: Iterable[ShardInfo]) -> None:

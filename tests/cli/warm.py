@@ -16,7 +16,7 @@ from typing import Any
 import batchrun.cli
 
 LOADED = """aiohttp anyio._backends._asyncio genai_prices httpx_aiohttp jinja2.sandbox pyarrow.dataset pyarrow.fs
-pyarrow.parquet starlette tenacity tqdm typer batchrun.api batchrun.cli.app batchrun.progress batchrun.report.status
+pyarrow.parquet starlette tenacity tqdm typer batchrun.api batchrun.cli.app batchrun.report.progress batchrun.report.status
 batchrun.report.export"""
 
 

@@ -21,8 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import batchrun.assembly
 import batchrun.cli
+import batchrun.runner.assembly
 
 PR_SET_PTRACER = 0x59616D61
 
@@ -98,7 +98,7 @@ def prepare(order: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
     if order["jump_s"]:
         set_clock(order["jump_s"])
-    batchrun.assembly.SHARD_REQUESTS = order["shard_requests"]
+    batchrun.runner.assembly.SHARD_REQUESTS = order["shard_requests"]
     if order["fuse"]:
         set_fuse(order["fuse"], order["torn"])
     if order["traced"]:
@@ -146,7 +146,7 @@ def start(line: str) -> tuple[int, dict[str, Any]]:
 
 
 def main() -> None:
-    assert isinstance(batchrun.assembly.SHARD_REQUESTS, int)
+    assert isinstance(batchrun.runner.assembly.SHARD_REQUESTS, int)
     answers = os.dup(1)
     os.set_inheritable(answers, False)
     woken, waking = os.pipe()

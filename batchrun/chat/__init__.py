@@ -1,1 +1,0 @@
-"""Request → Answer, over the wire."""

@@ -1,0 +1,229 @@
+"""The parts of one job, put together: source, request builder, prices, client, ledger, run directory.
+
+Says who gets whom, and decides nothing about a request, an answer or a file. What is done with the parts is session.py's
+(a run) and outlook.py's (plan and check).
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import msgspec
+
+import batchrun
+from batchrun.clock import SystemClock
+from batchrun.embedded import embedded_endpoint
+from batchrun.errors import JobError
+from batchrun.job import Job
+from batchrun.judge.prices import Prices, usd
+from batchrun.ledger.ledger import Ledger
+from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.store import is_url, shown_url
+from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
+from batchrun.rows import columns
+from batchrun.rows.batch_line import RowError
+from batchrun.rows.requests import RequestBuilder
+from batchrun.rows.source import Inventory, Source
+from batchrun.runner import results
+from batchrun.wire.address import completions_url
+from batchrun.wire.client import Client
+from batchrun.wire.transport import Transport, open_transport, proxy_for
+
+EMBEDDED = "embedded:"
+SHARD_REQUESTS = 2000
+SHARD_REQUESTS_OF_FILES = 64
+"""A shard's requests are in memory together, and one with a file in it may be many megabytes."""
+
+
+class Assembly:
+    """Everything of one job. Raises JobError for what is wrong with it, before anything is sent or written."""
+
+    def __init__(self, job: Job, environ: Mapping[str, str], on_note: Callable[[str], None] | None = None) -> None:
+        self.job = job
+        self.note = on_note or (lambda _message: None)
+        base_url = job.endpoint.base_url
+        if not base_url:
+            raise JobError("no endpoint: give --base-url, or [endpoint] base_url in the job (`embedded:` needs no key)")
+        self._embedded = base_url == EMBEDDED
+        self.url = EMBEDDED if self._embedded else completions_url(base_url)
+        self.endpoint = job.endpoint.name or ("embedded" if self._embedded else urlsplit(self.url).netloc)
+        self._key = None if self._embedded else _key(job, environ)
+        self.builder = RequestBuilder(job)
+        most = SHARD_REQUESTS_OF_FILES if self.builder.reads_files else SHARD_REQUESTS
+        self.source = Source(job.input, max(1, most // self.builder.per_row))
+        self.prices = Prices(job.prices, self.url)
+        assert job.output.path is not None
+        self.run_dir = RunDir(job.output.path, job.output.state)
+
+    def client(
+        self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[str, list[StatedLimit]], None]
+    ) -> Client:
+        job = self.job
+        return Client(
+            url,
+            wire,
+            timeouts=job.timeouts,
+            clock=SystemClock(),
+            key=self._key,
+            headers=job.endpoint.headers,
+            raw=raw,
+            on_limits=on_limits,
+        )
+
+    def ledger(self, inventory: Inventory) -> Ledger:
+        schema = inventory.arrow_schema()
+
+        def inputs_of(shard: Shard) -> Any:
+            return shard.table if shard.table is not None else columns.build([row.data for row in shard.rows], schema)
+
+        return Ledger(
+            self.run_dir,
+            per_row=self.builder.per_row,
+            variant_names=[variant.name for variant in self.builder.variants],
+            inputs_of=inputs_of,
+            cost=self.prices.pico,
+            usd=usd,
+            raw=self.job.output.raw,
+            embeddings=inventory.embeddings,
+        )
+
+    def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
+        """A shard's requests, and the failed results of rows that none can be built from."""
+        requests: list[Request] = []
+        failed: list[Result] = []
+        variants = [one.name for one in self.builder.variants]
+        for row in shard.rows:
+            try:
+                requests += self.builder.build(row)
+            except RowError as error:
+                failed += results.unusable(row, str(error), variants, self.builder.samples)
+        return requests, failed
+
+    def scan(self, see: Callable[[list[Request]], None]) -> Inventory:
+        """Read the whole input once. `see` gets the requests of every row, none of one that can't be asked; it raises
+        when the scan is to end.
+        """
+        embeddings = False
+
+        def fault(row: Row) -> str | None:
+            nonlocal embeddings
+            try:
+                requests = self.builder.build(row)
+            except RowError as error:
+                see([])
+                return str(error)
+            see(requests)
+            embeddings = embeddings or requests[0].path == EMBEDDINGS
+            return None
+
+        return msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
+
+    def settings(self) -> str:
+        """What, besides the files, the inventory depends on."""
+        job = self.job
+        # the last is what a scan looks for: an inventory that was made without is made anew
+        kept = (self.shape(), job.input.limit, job.input.on_bad_row, "embeddings")
+        return _fingerprint(kept)
+
+    def shape(self) -> str:
+        """The fingerprint of everything that shapes a request or its place."""
+        job = self.job
+        params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
+        kept = (
+            params,
+            job.prompt,
+            job.sweep,
+            job.variant,
+            job.samples,
+            job.endpoint.model,
+            job.input.id,
+            job.output.raw,
+        )
+        return _fingerprint(kept)
+
+    def manifest(self, state: str, inventory: Inventory, started: str | None) -> Manifest:
+        """run.json for a call that begins now; `started` is when the run began, None for now."""
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        names = ("httpx", "aiohttp", "pyarrow", "msgspec", "genai-prices")
+        versions = {name: importlib.metadata.version(name) for name in names}
+        return Manifest(
+            state=state,
+            batchrun=batchrun.__version__,
+            job=self._kept_job(),
+            input=[{"path": file.name, "size": file.size, "stamp": file.stamp} for file in inventory.files],
+            requests=self.shape(),
+            started_at=started or now,
+            resumed_at=now,
+            counts=Counts(inventory.rows * self.builder.per_row),
+            versions={"python": platform.python_version(), **versions},
+            endpoint=self.url,
+            state_dir=str(self.run_dir.state.absolute()),
+        )
+
+    def _kept_job(self) -> dict[str, Any]:
+        """The job as run.json keeps it: a header's value and a bucket's URL may hold a key."""
+        job = self.job
+        kept = msgspec.structs.replace(
+            job,
+            endpoint=msgspec.structs.replace(job.endpoint, headers=dict.fromkeys(job.endpoint.headers, "…")),
+            input=msgspec.structs.replace(job.input, path=_keyless(job.input.path)),
+            output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
+            reuse=[_keyless(path) or "" for path in job.reuse],
+        )
+        found: dict[str, Any] = msgspec.to_builtins(kept)
+        return found
+
+    @contextmanager
+    def live_url(self) -> Iterator[str]:
+        """The URL to POST to; the embedded endpoint lives as long as this."""
+        if not self._embedded:
+            yield self.url
+            return
+        with embedded_endpoint() as base_url:
+            yield completions_url(base_url)
+
+
+@asynccontextmanager
+async def opened(given: Transport | None, url: str, note: Callable[[str], None]) -> AsyncIterator[Transport]:
+    """The given transport, which stays its owner's, or one of our own for the length of the run. `note` hears of a proxy."""
+    if given is not None:
+        yield given
+        return
+    if (proxy := proxy_for(url)) is not None:
+        note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
+    transport = open_transport(url)
+    try:
+        yield transport
+    finally:
+        with anyio.CancelScope(shield=True):
+            await transport.aclose()
+
+
+def _key(job: Job, environ: Mapping[str, str]) -> str | None:
+    """The key's value. A variable that is named and not set is an error; the default one is used if it is set."""
+    named = job.endpoint.api_key_env
+    value = environ.get(named or "OPENAI_API_KEY", "").strip()
+    if named and not value:
+        raise JobError(
+            f"the variable {named} (api_key_env) is not set; export {named}=… and run the same command again"
+        )
+    if not value.isascii() or not value.isprintable():
+        raise JobError(
+            f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew"
+        )
+    return value or None
+
+
+def _keyless(path: str | None) -> str | None:
+    return shown_url(path) if path is not None and is_url(path) else path
+
+
+def _fingerprint(value: Any) -> str:
+    encoded = msgspec.json.encode(value, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()

@@ -1,0 +1,216 @@
+"""Before a run asks anything: what of an earlier run still holds, what is drawn upon, and what is said of it.
+
+Every step can be cut short and taken again: the inventory that is remembered says how far this came. Works in a thread,
+and calls `check` between shards, which raises when the run is told to end.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from batchrun.errors import JobError, LedgerError
+from batchrun.judge.estimate import Estimate
+from batchrun.judge.prices import usd
+from batchrun.ledger.durable import with_checksum, without_checksum
+from batchrun.ledger.journal import replay
+from batchrun.ledger.reconcile import Shards, reconcile, reopen_failed
+from batchrun.ledger.reuse import Offer, Pool, results_of
+from batchrun.ledger.run_dir import RunDir
+from batchrun.ledger.store import Stored, one_line, write_whole
+from batchrun.records import ShardInfo
+from batchrun.rows.files import InputFile
+from batchrun.rows.source import Inventory
+from batchrun.runner.assembly import Assembly
+
+RESULT_BYTES = 1500
+"""About what a result takes on disk beside its input, journal and part together, for the warning before a run."""
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """.state/inventory.json: an inventory, what it holds for, and whether earlier answers were taken over into it.
+
+    `spent` are the folders of superseded files whose failures and attempts count no more.
+    """
+
+    files: tuple[InputFile, ...]
+    settings: str
+    requests: str
+    inventory: Inventory
+    reuse: tuple[str, ...] = ()
+    adopted: bool = False
+    spent: tuple[str, ...] = ()
+
+
+def remembered(run_dir: RunDir) -> Remembered | None:
+    """What the run directory remembers of its input; None where there is nothing. Raises JobError."""
+    try:
+        text = without_checksum(run_dir.inventory.read())
+        if text is not None:
+            return msgspec.json.decode(text, type=Remembered)
+        reason = "its checksum is wrong"
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, LedgerError) as error:
+        reason = one_line(error)
+    raise JobError(
+        f"{run_dir.inventory}: unreadable: {reason}. Remove it and run the same command again: the answers are found again "
+        "by what they answered"
+    )
+
+
+def known_shards(run_dir: RunDir) -> Shards | None:
+    stored = remembered(run_dir)
+    return None if stored is None else present_shards(stored.requests, stored.inventory)
+
+
+def present_shards(requests: str, inventory: Inventory) -> Shards:
+    """The shards of an inventory; `requests` is the fingerprint of what shapes a body. The columns count as well: parts
+    of one run that differ in them can't be merged.
+    """
+    return Shards(f"{requests} {inventory.embeddings} {inventory.schema}", inventory.shards)
+
+
+class Preparation:
+    """The steps from an earlier run's state to one that can be gone on with. The lock is held by the caller."""
+
+    def __init__(self, assembly: Assembly, check: Callable[[], None], *, retry_failed: bool) -> None:
+        self._assembly = assembly
+        self._dir = assembly.run_dir
+        self._check = check
+        self._retry_failed = retry_failed
+        self._stored = remembered(self._dir)
+        self._reuse = tuple(assembly.job.reuse)
+        self._others: list[Stored | Path] = []
+        for path in self._reuse:
+            found = results_of(RunDir(path))
+            if not found:
+                raise JobError(f"reuse: {path}: no results there; name a run directory")
+            self._others += found
+
+    def inventory(self) -> Inventory:
+        """The input's inventory: the remembered one where no file has changed since, else a new scan."""
+        files, settings = self._assembly.source.files, self._assembly.settings()
+        if self._stored is not None and self._stored.files == files and self._stored.settings == settings:
+            return self._stored.inventory
+        return self._assembly.scan(lambda _requests: self._check())
+
+    def is_unchanged(self, inventory: Inventory) -> bool:
+        """Whether the remembered shards are just the present ones."""
+        stored = self._stored
+        return stored is not None and present_shards(stored.requests, stored.inventory) == self._present(inventory)
+
+    def settle(self, inventory: Inventory) -> None:
+        """Bring the directory to the present job and input: keep, set aside, reopen, take over."""
+        stored, shards = self._stored, self._present(inventory)
+        known = None if stored is None else present_shards(stored.requests, stored.inventory)
+        self._tell_in_flight()
+        reconcile(self._dir, known, shards)
+        spent = () if stored is None else stored.spent
+        adopted = stored is not None and stored.adopted and known == shards and stored.reuse == self._reuse
+        # a change that was cut short may have set files aside that nobody has drawn upon yet
+        adopted = adopted and set(self._dir.superseded()) <= set(spent)
+        if self._retry_failed:
+            count = reopen_failed(self._dir, shards, (info.number for info in self._checked(inventory)))
+            self._assembly.note(
+                f"{count} failed requests are asked again" if count else "no failed requests to ask again"
+            )
+        self._remember(inventory, adopted, spent)
+        if not adopted:
+            self._adopt(inventory, spent, changed=known is not None)
+        # from here on the failures of what was set aside have a result in the run again, or none that matters
+        self._remember(inventory, True, tuple(self._dir.superseded()))
+        self._warn_of_space(inventory)
+
+    def _present(self, inventory: Inventory) -> Shards:
+        return present_shards(self._assembly.shape(), inventory)
+
+    def _checked(self, inventory: Inventory) -> Iterator[ShardInfo]:
+        for info in inventory.shards:
+            self._check()
+            yield info
+
+    def _remember(self, inventory: Inventory, adopted: bool, spent: tuple[str, ...]) -> None:
+        assembly = self._assembly
+        record = Remembered(
+            assembly.source.files, assembly.settings(), assembly.shape(), inventory, self._reuse, adopted, spent
+        )
+        if record != self._stored:
+            write_whole(self._dir.inventory, with_checksum(msgspec.json.encode(record)))
+            self._stored = record
+
+    def _tell_in_flight(self) -> None:
+        """After a crash: how many requests were under way, and what they may have cost."""
+        count = known = unknown = 0
+        for number in sorted(self._dir.open_journals() - self._dir.sealed()):
+            self._check()
+            for tally in replay(self._dir.journal(number)).in_flight().values():
+                count += tally.under_way
+                known += (tally.ceiling or 0) * tally.under_way
+                unknown += tally.under_way * (tally.ceiling is None)
+        if count:
+            bill = f"at most ${usd(known):.4f} may have been billed"
+            if unknown:
+                bill = (
+                    "they may have been billed" if unknown == count else f"{bill}, and {unknown} more of unknown cost"
+                )
+            self._assembly.note(f"{count} requests were in flight when the run broke off: {bill}; they are asked again")
+
+    def _offers(self, spent: tuple[str, ...]) -> list[Offer]:
+        """What may be drawn upon: files that this run set aside, and all that other runs hold."""
+        folders = self._dir.superseded()
+        offers = [Offer(file, name not in spent) for name in folders for file in self._dir.superseded_files(name)]
+        return offers + [Offer(file, False) for file in self._others]
+
+    def _adopt(self, inventory: Inventory, spent: tuple[str, ...], *, changed: bool) -> None:
+        """Take over every earlier answer that still answers a request; say what is kept and what is asked anew."""
+        offers = self._offers(spent)
+        if not offers and not changed:
+            return
+        assembly, per_row = self._assembly, self._assembly.builder.per_row
+        sealed = self._dir.sealed()
+        kept = sum(info.rows for info in inventory.shards if info.number in sealed) * per_row
+        estimate = Estimate(assembly.prices)
+        ledger = assembly.ledger(inventory)
+        index = self._dir.state / "reuse.sqlite"
+        pool = Pool(index, offers, self._dir.all_results(), retry_failed=self._retry_failed, check=self._check)
+        try:
+            for info in self._checked(inventory):
+                if info.number not in sealed:
+                    shard = assembly.source.read(info)
+                    requests, unusable = assembly.requests_of(shard)
+                    left = ledger.adopt(shard, requests, unusable, pool)
+                    kept += len(requests) - len(left)
+                    for request in left:
+                        estimate.add(request)
+        finally:
+            pool.close()
+            ledger.close()
+        assembly.note(f"{kept} answers are kept, {estimate.requests} requests are asked anew{_price(estimate)}")
+
+    def _warn_of_space(self, inventory: Inventory) -> None:
+        """Compare what the rest of the run is likely to take with what is free."""
+        sealed = self._dir.sealed()
+        left = sum(info.rows for info in inventory.shards if info.number not in sealed)
+        if not left:
+            return
+        size = sum(file.size for file in inventory.files)
+        need = (size // inventory.rows + RESULT_BYTES) * left * self._assembly.builder.per_row * 2
+        free = shutil.disk_usage(self._dir.state).free
+        if need > free:
+            self._assembly.note(
+                f"warning: about {need / 1e9:.1f} GB may be needed, and {free / 1e9:.1f} GB are free on {_disk(self._dir)}; "
+                "a full disk stops the run, and freeing space lets it go on"
+            )
+
+
+def _disk(run_dir: RunDir) -> Path:
+    return run_dir.state.parent if run_dir.is_local else run_dir.state
+
+
+def _price(estimate: Estimate) -> str:
+    if estimate.prompt_cost is None:
+        return ""
+    most = "" if estimate.most_cost is None else f", at most about ${usd(estimate.most_cost):.4f} with their answers"
+    return f" (about ${usd(estimate.prompt_cost):.4f} for their prompts{most})"

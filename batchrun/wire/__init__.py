@@ -1,0 +1,1 @@
+"""Request → Answer, over the wire: bytes out, bytes in; an answer, or a fault with its kind."""

@@ -1,0 +1,1 @@
+"""Bytes of an answer → Answer. Knows nothing of connections, retries or prices."""

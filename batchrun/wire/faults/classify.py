@@ -1,0 +1,164 @@
+"""What an error of an endpoint means: the body's code, type and message first, the status second (endpoint.md §3–§4).
+
+With its tables in fault_words.py the only place that looks for words in a message.
+"""
+
+import html
+import re
+from typing import Any, NamedTuple
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.wire.faults.waits import wait_in_text
+from batchrun.wire.faults.words import CODES, LIMIT_AND_REQUEST, PHRASES, STATUSES, VAGUE
+
+# an opening tag ends at the next `<` at the latest: a text of a thousand openings is read once, not a thousand times
+_HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+
+
+class ErrorBody(NamedTuple):
+    """The parts of an error that any of the known shapes carry; empty text where one is missing."""
+
+    message: str
+    type: str
+    code: str
+    param: str
+
+
+def read_error(value: Any) -> ErrorBody | None:
+    """The error in a decoded body, in any of the shapes of endpoint.md §3; None where there is none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, dict):
+        nested = error.get("error")
+        return _fields(nested if isinstance(nested, dict) and "message" not in error else error)
+    if isinstance(error, str) and error:
+        return _fields({**value, "message": error}, param="")
+    if error:
+        return ErrorBody(_text(error), "", "", "")
+    if value.get("object") == "error":
+        return _fields(value)
+    errors = value.get("errors")
+    if isinstance(errors, list) and errors:
+        first = errors[0]
+        return read_error({"error": first}) if isinstance(first, dict | str) else ErrorBody(_text(first), "", "", "")
+    if "choices" in value:
+        return None
+    for key in ("message", "msg", "detail"):
+        if value.get(key):
+            return _fields({**value, "message": value[key]}, param="")
+    return None
+
+
+def _fields(error: dict[str, Any], param: str | None = None) -> ErrorBody:
+    """The four parts of an error object, also from where Google, OpenRouter and Spring put them."""
+    metadata = error.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    status = error.get("status")
+    message, kind, code = _text(error.get("message")), _text(error.get("type")), _text(error.get("code"))
+    if not kind:
+        kind = status if isinstance(status, str) else _text(metadata.get("error_type"))
+    if not code and isinstance(status, int):
+        code = str(status)
+    raw = metadata.get("raw")
+    if raw and isinstance(raw, str):
+        message = f"{message}: {raw[:500]}"
+    return ErrorBody(message, kind, code, _text(error.get("param")) if param is None else param)
+
+
+def error_in(value: Any, status: int = 200) -> EndpointError | None:
+    """The fault that a body with HTTP 200 carries, or None. A choice may carry one of its own, as OpenRouter's do."""
+    if isinstance(value, dict) and "choices" in value and not value.get("error"):
+        choices, value = value["choices"], None
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("error"):
+                value = choice
+    error = None if value is None else read_error(value)
+    return None if error is None else classify(status, error)
+
+
+def classify(
+    status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None
+) -> EndpointError:
+    """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
+    kind = _by_body(error, status) if error is not None else None
+    if kind is None:
+        code = int(error.code) if error is not None and re.fullmatch(r"[0-9]{3}", error.code) else status
+        kind = _by_status(code if code >= 400 else status)
+    message = (error.message or error.code or error.type) if error is not None else (body or "").strip()
+    if "<" in message:
+        message = page_title(message) or message
+    if kind is Kind.RATE_LIMITED and retry_after_s is None:
+        retry_after_s = wait_in_text(message)
+        if retry_after_s is None and body:
+            retry_after_s = wait_in_text(body)
+    if kind is Kind.SERVER and status in (503, 529) and retry_after_s is not None:
+        kind = Kind.RATE_LIMITED
+    if error is None:
+        message = message[:300]
+    elif error.code and error.code != str(status) and error.code not in message:
+        message = f"{message} ({error.code})"
+    # nginx and others begin a page's title with the status
+    told = re.sub(rf"^{status}\b[\s:|-]*", "", message)
+    shown = f"HTTP {status}: {told}" if told else f"HTTP {status}"
+    param = error.param or None if error is not None else None
+    return EndpointError(kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param)
+
+
+def _by_body(error: ErrorBody, status: int) -> Kind | None:
+    text = error.message.lower()
+    words = (error.code.lower(), error.type.lower())
+    if _never_fits(text):
+        return Kind.BAD_REQUEST
+    for word in words:
+        if word in CODES:
+            return CODES[word]
+        if word.startswith("channel:"):  # new-api: a fault of one channel of its pool
+            return Kind.SERVER
+    for kind, pattern in PHRASES:
+        if pattern.search(text):
+            return kind
+    for word in words:
+        if word in VAGUE:
+            return VAGUE[word]
+    # OpenAI gives this type to wrong keys and unknown paths too: there the status says more
+    if "invalid_request" in error.type.lower() and not error.code.isdigit() and status not in STATUSES:
+        return Kind.BAD_REQUEST
+    return None
+
+
+def _never_fits(text: str) -> bool:
+    """Whether one request alone is larger than the whole limit: no wait will let it through."""
+    found = LIMIT_AND_REQUEST.search(text)
+    if found is not None:
+        limit, requested = (int(number.replace(",", "")) for number in found.groups())
+        return requested > limit
+    return "request too large" in text
+
+
+def _by_status(status: int) -> Kind:
+    if status in STATUSES:
+        return STATUSES[status]
+    if 300 <= status < 400:
+        return Kind.NOT_FOUND
+    return Kind.BAD_REQUEST if 400 <= status < 500 else Kind.SERVER
+
+
+def page_title(text: str) -> str:
+    """The title of an HTML page (or its first heading), in one line; empty where there is none."""
+    opened = _HEADING.search(text)
+    if opened is None:
+        return ""
+    closed = re.compile(rf"</{opened[1]}", re.IGNORECASE).search(text, opened.end())
+    if closed is None:
+        return ""
+    return " ".join(html.unescape(_TAG.sub(" ", text[opened.end() : closed.start()])).split())[:200]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else str(value)

@@ -1,0 +1,89 @@
+"""What a person sees of a run while it goes on, in a terminal and elsewhere."""
+
+import fcntl
+import io
+import os
+import pty
+import re
+import select
+import struct
+import termios
+
+import pytest
+
+from batchrun.errors import EndpointError, Kind
+from batchrun.records import Result
+from batchrun.report import progress
+from batchrun.report.progress import Progress
+
+
+def result(row: int) -> Result:
+    return Result(row, str(row), "default", 0, "h", "ok", total_tokens=10)
+
+
+@pytest.mark.parametrize(("lines", "columns"), [(24, 100), (0, 0), (0, 100), (24, 0)])
+def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) -> None:
+    """A terminal that doesn't know its size, as those of CI and of programs that drive others, shows the bar too."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    with os.fdopen(master, "rb", closefd=True) as seen, os.fdopen(slave, "w", encoding="utf-8") as out:
+        shown = Progress("bar", 2, lambda _result: 0.5, out)
+        shown.result(result(0), stored=False)
+        shown.result(result(1), stored=False)
+        shown.close()
+        out.flush()
+        text = ""
+        # a terminal hands over what was written piece by piece, and some of it later
+        while not ("2/2" in text and "20 tok, $1.0000, 0 failed" in text):
+            assert select.select([seen], [], [], 10.0)[0], text
+            text += os.read(seen.fileno(), 65536).decode(errors="replace")
+
+
+def test_what_happens_to_the_endpoint_is_told() -> None:
+    """A limit that is kept, a pause with its length, its end, a wait that is asked for: a line each."""
+    out = io.StringIO()
+    shown = Progress("log", 2, lambda _result: 0.0, out)
+    shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
+    shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
+    shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
+    shown.resume(754.2, True)
+    shown.waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down"))
+    limits, wait, probe, back, asked = out.getvalue().splitlines()
+    assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
+    assert wait[8:] == (
+        " paused, probing the endpoint for up to 1:00:00: cannot connect to host:80: Connection refused"
+    )
+    assert probe[8:] == " paused, probing the endpoint: no credit"
+    assert back[8:] == " the endpoint answers again, after 12:34"
+    assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 1:00:00, until [\d:]{8}: HTTP 429: slow down", asked)
+    assert all(line[2] == line[5] == ":" for line in (wait, probe, back))
+
+
+def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it probes a run logs a line a minute and says that it is paused; afterwards the pace is that of what follows."""
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    out = io.StringIO()
+    shown = Progress("log", 400, lambda _result: 0.0, out)
+    error = EndpointError(Kind.SERVER, "HTTP 502: Bad Gateway")
+    for number in range(100):
+        now += 0.1
+        shown.result(result(number), stored=False)
+    shown.pause(error, 7190.0)
+    out.truncate(0)
+    for _ in range(720):
+        now += 5.0
+        shown.retry(error)
+    lines = out.getvalue().splitlines()
+    assert 55 <= len(lines) <= 60
+    assert all(line.endswith(", paused") for line in lines)
+    shown.resume(3600.0, True)
+    lines = len(out.getvalue().splitlines())
+    shown.result(result(99), stored=False)
+    assert len(out.getvalue().splitlines()) == lines, "the first answer alone has no pace"
+    for number in range(100, 200):
+        now += 0.1
+        shown.result(result(number), stored=False)
+    last = out.getvalue().splitlines()[-1]
+    assert re.search(r" (9\.9|10\.[01]) req/s, 0:(19|2\d) left", last), last
+    assert "paused" not in last
