@@ -1,15 +1,29 @@
 """batchrun: bulk LLM completions that survive the night.
 
-`run` and `arun` run a job, `Job` is one; see `batchrun.api`. Importing this package imports neither httpx nor pyarrow.
+`run` runs a job, `plan` says what it would do and cost, `check` tries its first request; `arun`, `aplan` and `acheck` are
+the same, to be awaited. `Job` is a job, `Outcome` what a run came to. Importing this package imports neither httpx nor pyarrow.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Job", "Outcome", "__version__", "arun", "check", "plan", "run"]
+__all__ = [
+    "Job",
+    "JobError",
+    "Outcome",
+    "Outlook",
+    "Trial",
+    "__version__",
+    "acheck",
+    "aplan",
+    "arun",
+    "check",
+    "plan",
+    "run",
+]
 
 if TYPE_CHECKING:
-    from batchrun.api import Job, Outcome, arun, check, plan, run
+    from batchrun.api import Job, JobError, Outcome, Outlook, Trial, acheck, aplan, arun, check, plan, run
 
 
 def __getattr__(name: str) -> Any:
@@ -19,3 +33,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,11 +1,14 @@
-"""The Python face: `run`, `arun`, `plan`, `check` and the jobs they take (contract.md §8)."""
+"""The Python face: `run`, `plan`, `check`, each also to be awaited, and the jobs they take (contract.md §8)."""
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
+import anyio.to_thread
 
 from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
@@ -15,67 +18,55 @@ from batchrun.runner.assembly import Assembly
 from batchrun.runner.observer import Observer
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Outcome, Session, interrupted
+from batchrun.settings import TABLE, Settings, explicit
 from batchrun.wire.transport import Transport
 
-_FLAGS = {
-    "base_url": "endpoint.base_url",
-    "model": "endpoint.model",
-    "api_key_env": "endpoint.api_key_env",
-    "system": "prompt.system",
-    "prompt": "prompt.user",
-    "samples": "samples",
-    "concurrency": "limits.concurrency",
-    "rpm": "limits.requests_per_minute",
-    "tpm": "limits.tokens_per_minute",
-    "budget": "limits.budget_usd",
-    "max_attempts": "retry.max_attempts",
-    "timeout": "timeouts.total",
-    "limit": "input.limit",
-    "output": "output.path",
-}
-__all__ = ["Job", "Outcome", "Outlook", "Trial", "arun", "check", "make_job", "plan", "run"]
+__all__ = [
+    "Job",
+    "JobError",
+    "Outcome",
+    "Outlook",
+    "Trial",
+    "acheck",
+    "aplan",
+    "arun",
+    "check",
+    "make_job",
+    "plan",
+    "run",
+]
 
-_MERGED = ("params", "stream", "engine")
+Source = str | Path | Job
+"""A job file, an input (a file, a directory, a glob, a URL), or a Job."""
 
 
-def make_job(source: str | Job, **flags: Any) -> Job:
-    """A job from a TOML path, an input path or a Job, with the flags' names as keywords (contract.md §2).
-
-    `params` is a dict that is merged into the job's, `stream` a bool. Raises JobError.
-    """
-    unknown = flags.keys() - _FLAGS.keys() - set(_MERGED)
-    if unknown:
-        raise JobError(f"unknown setting: {', '.join(sorted(unknown))}; known: {', '.join([*_FLAGS, *_MERGED])}")
-    if flags.get("engine") not in (None, "local"):
-        raise JobError(f"engine {flags['engine']!r} is understood but not yet supported; use local")
+def make_job(source: Source, **settings: Unpack[Settings]) -> Job:
+    """A job from a TOML path, an input path or a Job, with settings that override it. Raises JobError."""
+    for name in settings.keys() - TABLE.keys():
+        near = difflib.get_close_matches(name, TABLE, 1, 0.5)
+        raise JobError(
+            f"unknown setting `{name}`; " + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(TABLE)}")
+        )
+    changes: dict[str, Any] = {TABLE[name].key: value for name, value in settings.items() if value is not None}
+    if (engine := changes.pop("engine", "local")) != "local":
+        raise JobError(f"engine {engine!r} is understood but not yet supported; use local")
     if isinstance(source, Job):
         job, name = source, "job"
-    elif source.endswith(".toml"):
-        job, name = load(source), source
+    elif os.fspath(source).endswith(".toml"):
+        job, name = load(os.fspath(source)), os.fspath(source)
     else:
-        job, name = from_table({"input": {"path": source}}), "flags"
-    if job.output.path is None:
+        job, name = from_table({"input": {"path": os.fspath(source)}}), "flags"
+    if job.output.path is None and "output.path" not in changes:
         stem = Path(job.input.path or name).name.partition(".")[0] if name in ("job", "flags") else Path(name).stem
-        job = merged(job, {"output.path": f"runs/{stem or 'run'}"})
-    params = dict(flags.get("params") or {})
-    if flags.get("stream") is not None:
-        params["stream"] = flags["stream"]
-    job = merged(job, {**{_FLAGS[key]: value for key, value in flags.items() if key in _FLAGS}, "params": params})
+        changes["output.path"] = f"runs/{stem or 'run'}"
+    job = merged(job, changes, name)
     refuse(job, name)
     return job
 
 
-def run(source: str | Job, **settings: Any) -> Outcome:
-    """Run a job, or go on with it. Takes what `arun` takes."""
-
-    async def call() -> Outcome:
-        return await arun(source, **settings)
-
-    return anyio.run(call)
-
-
-async def arun(
-    source: str | Job,
+@explicit
+def run(
+    source: Source,
     *,
     fresh: bool = False,
     retry_failed: bool = False,
@@ -84,16 +75,47 @@ async def arun(
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
     signals: bool = False,
-    **flags: Any,
+    **settings: Unpack[Settings],
 ) -> Outcome:
     """Run a job, or go on with it: the same call again resumes.
 
-    `flags` are the command line's, as keywords (`concurrency=128`). `observer` makes an observer from the number of
-    requests and the prices, `on_note` takes single messages. `transport` is any httpx transport to use in place of the
+    `source` is a job file, an input or a Job. `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed
+    requests again. `observer` makes an observer from the number of requests and the prices, `on_note` takes single
+    messages. `environ` is read in place of the environment. `transport` is any httpx transport to use in place of the
     own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises
     JobError before anything was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
     """
-    assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ, on_note)
+    return anyio.run(
+        partial(
+            arun,
+            source,
+            fresh=fresh,
+            retry_failed=retry_failed,
+            observer=observer,
+            on_note=on_note,
+            environ=environ,
+            transport=transport,
+            signals=signals,
+            **settings,
+        )
+    )
+
+
+@explicit
+async def arun(
+    source: Source,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    observer: Callable[[int, Prices], Observer] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    transport: Transport | None = None,
+    signals: bool = False,
+    **settings: Unpack[Settings],
+) -> Outcome:
+    """What `run` does, to be awaited."""
+    assembly = _assembly(source, settings, environ, on_note)
     with assembly.run_dir.held():
         async with interruptible(signals) as interrupts:
             return await Session(assembly, interrupts).run(
@@ -102,23 +124,48 @@ async def arun(
         return interrupted(assembly.run_dir, interrupts)
 
 
-def plan(source: str | Job, *, environ: Mapping[str, str] | None = None, **flags: Any) -> Outlook:
+@explicit
+def plan(source: Source, *, environ: Mapping[str, str] | None = None, **settings: Unpack[Settings]) -> Outlook:
     """What a run would do, and about what it would cost. Sends nothing and writes nothing. Raises JobError."""
-    return outlook(Assembly(make_job(source, **flags), os.environ if environ is None else environ))
+    return outlook(_assembly(source, settings, environ))
 
 
+@explicit
+async def aplan(source: Source, *, environ: Mapping[str, str] | None = None, **settings: Unpack[Settings]) -> Outlook:
+    """What `plan` does, to be awaited: the input is read in a thread."""
+    return await anyio.to_thread.run_sync(partial(plan, source, environ=environ, **settings))
+
+
+@explicit
 def check(
-    source: str | Job,
+    source: Source,
     *,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
-    **flags: Any,
+    **settings: Unpack[Settings],
 ) -> Trial:
     """Send the first request once and tell what came back. Writes nothing. Raises JobError."""
-    assembly = Assembly(make_job(source, **flags), os.environ if environ is None else environ, on_note)
+    return anyio.run(partial(acheck, source, on_note=on_note, environ=environ, transport=transport, **settings))
 
-    async def call() -> Trial:
-        return await trial(assembly, transport)
 
-    return anyio.run(call)
+@explicit
+async def acheck(
+    source: Source,
+    *,
+    on_note: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    transport: Transport | None = None,
+    **settings: Unpack[Settings],
+) -> Trial:
+    """What `check` does, to be awaited."""
+    return await trial(_assembly(source, settings, environ, on_note), transport)
+
+
+def _assembly(
+    source: Source,
+    settings: Settings,
+    environ: Mapping[str, str] | None,
+    on_note: Callable[[str], None] | None = None,
+) -> Assembly:
+    return Assembly(make_job(source, **settings), os.environ if environ is None else environ, on_note)

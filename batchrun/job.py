@@ -5,6 +5,7 @@ valid key. Nothing here touches the endpoint, the input or the environment.
 """
 
 import difflib
+import os
 import re
 import tomllib
 import types
@@ -121,7 +122,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if any(isinstance(score, dict) for score in self.score):
             given["score"] = self.score
         if given:
-            built = from_table(given)
+            built = from_table(_plain(given))
             for name in given:
                 msgspec.structs.force_setattr(self, name, getattr(built, name))
 
@@ -151,12 +152,7 @@ def from_table(table: dict[str, Any], *, where: str = "job", text: str = "") -> 
             raise JobError(f"{where}: several [[endpoint]] (a pool) are not yet supported; name one endpoint")
         table = {**table, "endpoint": endpoint[0]}
     _refuse_unknown(table, Job, (), where, text)
-    try:
-        job = msgspec.convert(table, Job)
-    except msgspec.ValidationError as error:
-        message, _, at = str(error).partition(" - at `$.")
-        key = at.rstrip("`") or "the job"
-        raise JobError(f"{_at(where, text, key.split('.'))}: {key}: {message[0].lower()}{message[1:]}") from None
+    job = _converted(table, where, text)
     refuse(job, where)
     return job
 
@@ -204,23 +200,38 @@ def refuse(job: Job, where: str = "job") -> None:
             raise JobError(f"{where}: {key} is understood but not yet supported; leave it out")
 
 
-def merged(job: Job, changes: dict[str, Any]) -> Job:
-    """The job with dotted keys replaced: {"limits.concurrency": 8, "params": {"temperature": 0}}. A dict is merged."""
-    tables: dict[str, dict[str, Any]] = {}
-    top: dict[str, Any] = {}
+def merged(job: Job, changes: dict[str, Any], where: str = "job") -> Job:
+    """The job with dotted keys replaced: {"limits.concurrency": 8, "params": {"temperature": 0}}. A dict is merged, a path
+    becomes text. Raises JobError for a value of a wrong type.
+    """
+    fields: dict[str, Any] = {}
     for key, value in changes.items():
         if value is None:
             continue
-        table, _, field = key.partition(".")
-        if field:
-            tables.setdefault(table, {})[field] = value
-        elif isinstance(value, dict):
-            top[table] = {**getattr(job, table), **value}
+        name, _, inner = key.partition(".")
+        if inner or isinstance(value, dict):
+            table, more = fields.get(name, getattr(job, name)), {inner: value} if inner else value
+            fields[name] = {**table, **more} if isinstance(table, dict) else msgspec.structs.replace(table, **more)
         else:
-            top[table] = value
-    for table, fields in tables.items():
-        top[table] = msgspec.structs.replace(getattr(job, table), **fields)
-    return msgspec.structs.replace(job, **top)
+            fields[name] = value
+    return _converted(_plain(msgspec.structs.replace(job, **fields), where), where)
+
+
+def _converted(table: Any, where: str, text: str = "") -> Job:
+    try:
+        return msgspec.convert(table, Job)
+    except msgspec.ValidationError as error:
+        message, _, at = str(error).partition(" - at `$.")
+        key = at.rstrip("`") or "the job"
+        raise JobError(f"{_at(where, text, key.split('.'))}: {key}: {message[0].lower()}{message[1:]}") from None
+
+
+def _plain(value: Any, where: str = "job") -> Any:
+    """A value made of what TOML has; a path becomes text."""
+    try:
+        return msgspec.to_builtins(value, enc_hook=os.fspath)
+    except TypeError as error:
+        raise JobError(f"{where}: a setting has a value that no job file could hold: {error}") from None
 
 
 def _refuse_unknown(value: Any, kind: Any, path: tuple[str, ...], where: str, text: str) -> None:

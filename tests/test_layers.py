@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.window",),
     ("runner.results", "runner.observer", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts", "tokens"),
+    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 

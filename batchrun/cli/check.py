@@ -4,6 +4,7 @@ import typer
 
 from batchrun.cli import flags
 from batchrun.records import StatedLimit
+from batchrun.settings import Settings
 
 EXAMPLES = "batchrun check jobs/relay.toml · batchrun check reviews.jsonl --base-url … --model …"
 
@@ -11,46 +12,9 @@ _SHOWN = 500
 _WINDOWS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day"}
 
 
-def command(
-    source: flags.Source,
-    output: flags.OutputDir = None,
-    base_url: flags.BaseUrl = None,
-    model: flags.Model = None,
-    api_key_env: flags.ApiKeyEnv = None,
-    system: flags.System = None,
-    prompt: flags.Prompt = None,
-    param: flags.Param = None,
-    stream: flags.Stream = None,
-    samples: flags.Samples = None,
-    concurrency: flags.Concurrency = None,
-    rpm: flags.Rpm = None,
-    tpm: flags.Tpm = None,
-    budget: flags.Budget = None,
-    max_attempts: flags.MaxAttempts = None,
-    timeout: flags.Timeout = None,
-    limit: flags.Limit = None,
-    engine: flags.Engine = None,
-) -> None:
+@flags.takes_settings
+def command(source: flags.Source, *, settings: Settings) -> None:
     """Send the first request once; show the request and what came back. Writes nothing."""
-    chosen = flags.settings(
-        param,
-        concurrency,
-        output=output,
-        base_url=base_url,
-        model=model,
-        api_key_env=api_key_env,
-        system=system,
-        prompt=prompt,
-        stream=stream,
-        samples=samples,
-        rpm=rpm,
-        tpm=tpm,
-        budget=budget,
-        max_attempts=max_attempts,
-        timeout=timeout,
-        limit=limit,
-        engine=engine,
-    )
     import msgspec
 
     from batchrun import api
@@ -59,7 +23,7 @@ def command(
     from batchrun.wire.address import beside
     from batchrun.wire.client import sent_body
 
-    trial = api.check(source, on_note=say, **chosen)
+    trial = api.check(source, on_note=say, **settings)
     body = msgspec.json.format(sent_body(trial.request), indent=2).decode()
     print(f"POST {beside(trial.url, trial.request.path)}   (row {trial.request.row}, id {printable(trial.request.id)})")
     print(printable(body))

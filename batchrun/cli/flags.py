@@ -1,43 +1,68 @@
-"""The flags that `run`, `plan` and `check` share; each overrides the job file's key of the same meaning."""
+"""The flags that `run`, `plan` and `check` share, made from the one table of settings."""
 
+import inspect
 import json
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import typer
 
 from batchrun.errors import JobError
+from batchrun.settings import TABLE, Row, Settings
 
 Source = Annotated[
     str, typer.Argument(help="A job.toml, or an input: a file, a directory or a glob of JSONL or Parquet.")
 ]
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", help="The endpoint; `embedded:` needs no key and no network.")
-]
-Model = Annotated[str | None, typer.Option("--model", help="The model to ask.")]
-ApiKeyEnv = Annotated[
-    str | None, typer.Option("--api-key-env", help="The variable that holds the key (default OPENAI_API_KEY).")
-]
-System = Annotated[str | None, typer.Option("--system", help="System prompt, a Jinja2 template.")]
-Prompt = Annotated[str | None, typer.Option("--prompt", help="User prompt, a Jinja2 template over the row's columns.")]
-Param = Annotated[
-    list[str] | None, typer.Option("--param", metavar="KEY=JSON", help="A request parameter, e.g. temperature=0.5.")
-]
-Stream = Annotated[bool | None, typer.Option("--stream/--no-stream", help="Ask for a streamed answer.")]
-Samples = Annotated[int | None, typer.Option("--samples", help="Completions for each row and variant.")]
-Concurrency = Annotated[str | None, typer.Option("--concurrency", metavar="N|auto", help="Requests in flight (64).")]
-Rpm = Annotated[float | None, typer.Option("--rpm", help="Requests per minute, at most.")]
-Tpm = Annotated[float | None, typer.Option("--tpm", help="Tokens per minute, at most.")]
-Budget = Annotated[float | None, typer.Option("--budget", help="USD, at most (not yet supported).")]
-MaxAttempts = Annotated[int | None, typer.Option("--max-attempts", help="Attempts for each request (8).")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds for a whole answer (600).")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N rows.")]
-Engine = Annotated[str | None, typer.Option("--engine", metavar="local|ray", help="Where to run (local).")]
-OutputDir = Annotated[str | None, typer.Option("-o", "--output", help="The run directory (runs/NAME).")]
 
 
-def settings(param: list[str] | None, concurrency: str | None, **others: Any) -> dict[str, Any]:
-    """The flags as keywords of `batchrun.run`. Raises JobError for a flag that can't be read."""
-    return {**others, "params": params(param or []), "concurrency": _concurrency(concurrency)}
+def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each setting. Its last parameter, `settings`, gets those that were given."""
+    signature = inspect.signature(command)
+    own = [one for name, one in signature.parameters.items() if name != "settings"]
+    flags = [
+        inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(row))
+        for row in TABLE.values()
+    ]
+
+    def called(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in TABLE}
+        if chosen["params"] is not None:
+            chosen["params"] = params(chosen["params"])
+        settings = cast("Settings", {name: value for name, value in chosen.items() if value is not None})
+        command(**given, settings=settings)
+
+    called.__doc__ = command.__doc__
+    first = [one for one in own if one.default is inspect.Parameter.empty]
+    rest = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one not in first]
+    called.__dict__["__signature__"] = signature.replace(parameters=[*first, *flags, *rest])
+    return called
+
+
+def _option(row: Row) -> Any:
+    """A setting as typer wants it: the type that is typed in, and how it is read."""
+    kinds = [kind for kind in get_args(row.type) if kind is not type(None)]
+    names = [f"{row.flag}/--no-{row.name}"] if kinds == [bool] else row.flag.split("/")
+    parser = None
+    kind: Any = kinds[0]
+    if get_origin(kind) is dict:
+        kind = list[str]
+    elif get_origin(kinds[-1]) is Literal and len(kinds) > 1:
+        kind, parser = str, _number_or(get_args(kinds[-1]))
+    elif str in kinds:
+        kind = str
+    return Annotated[kind | None, typer.Option(*names, help=row.help, metavar=row.metavar, parser=parser)]
+
+
+def _number_or(words: tuple[str, ...]) -> Callable[[str], int | str]:
+    def read(text: str) -> int | str:
+        if text in words:
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r}: give a whole number or {' or '.join(words)}") from None
+
+    return read
 
 
 def params(pairs: list[str]) -> dict[str, Any]:
@@ -54,12 +79,3 @@ def params(pairs: list[str]) -> dict[str, Any]:
                 raise JobError(f"--param {key}: {value!r} is not valid JSON") from None
             found[key] = value
     return found
-
-
-def _concurrency(text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise JobError(f"--concurrency {text!r}: give a whole number or auto") from None

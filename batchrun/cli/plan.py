@@ -3,53 +3,17 @@
 import typer
 
 from batchrun.cli import flags
+from batchrun.settings import Settings
 
 EXAMPLES = "batchrun plan jobs/label_reviews.toml · batchrun plan reviews.jsonl --base-url … --model … --rpm 500"
 
 
-def command(
-    source: flags.Source,
-    output: flags.OutputDir = None,
-    base_url: flags.BaseUrl = None,
-    model: flags.Model = None,
-    api_key_env: flags.ApiKeyEnv = None,
-    system: flags.System = None,
-    prompt: flags.Prompt = None,
-    param: flags.Param = None,
-    stream: flags.Stream = None,
-    samples: flags.Samples = None,
-    concurrency: flags.Concurrency = None,
-    rpm: flags.Rpm = None,
-    tpm: flags.Tpm = None,
-    budget: flags.Budget = None,
-    max_attempts: flags.MaxAttempts = None,
-    timeout: flags.Timeout = None,
-    limit: flags.Limit = None,
-    engine: flags.Engine = None,
-) -> None:
+@flags.takes_settings
+def command(source: flags.Source, *, settings: Settings) -> None:
     """Say what would run, how long at least, and what it would cost. Sends and writes nothing."""
-    chosen = flags.settings(
-        param,
-        concurrency,
-        output=output,
-        base_url=base_url,
-        model=model,
-        api_key_env=api_key_env,
-        system=system,
-        prompt=prompt,
-        stream=stream,
-        samples=samples,
-        rpm=rpm,
-        tpm=tpm,
-        budget=budget,
-        max_attempts=max_attempts,
-        timeout=timeout,
-        limit=limit,
-        engine=engine,
-    )
     from batchrun import api
 
-    outlook = api.plan(source, **chosen)
+    outlook = api.plan(source, **settings)
     lines = [
         ("endpoint", outlook.endpoint),
         ("output", outlook.path),

@@ -7,6 +7,7 @@ import typer
 
 from batchrun.cli import flags
 from batchrun.cli.table import cost_table, say
+from batchrun.settings import Settings
 
 EXAMPLES = (
     "batchrun run jobs/quickstart.toml · "
@@ -15,25 +16,11 @@ EXAMPLES = (
 )
 
 
+@flags.takes_settings
 def command(
     source: flags.Source,
-    output: flags.OutputDir = None,
-    base_url: flags.BaseUrl = None,
-    model: flags.Model = None,
-    api_key_env: flags.ApiKeyEnv = None,
-    system: flags.System = None,
-    prompt: flags.Prompt = None,
-    param: flags.Param = None,
-    stream: flags.Stream = None,
-    samples: flags.Samples = None,
-    concurrency: flags.Concurrency = None,
-    rpm: flags.Rpm = None,
-    tpm: flags.Tpm = None,
-    budget: flags.Budget = None,
-    max_attempts: flags.MaxAttempts = None,
-    timeout: flags.Timeout = None,
-    limit: flags.Limit = None,
-    engine: flags.Engine = None,
+    *,
+    settings: Settings,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set the old run aside and start over.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
     progress: Annotated[
@@ -42,25 +29,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
 ) -> None:
     """Run a job, or resume it: the same command again goes on where it stopped."""
-    chosen = flags.settings(
-        param,
-        concurrency,
-        output=output,
-        base_url=base_url,
-        model=model,
-        api_key_env=api_key_env,
-        system=system,
-        prompt=prompt,
-        stream=stream,
-        samples=samples,
-        rpm=rpm,
-        tpm=tpm,
-        budget=budget,
-        max_attempts=max_attempts,
-        timeout=timeout,
-        limit=limit,
-        engine=engine,
-    )
     from batchrun import api
     from batchrun.report.progress import Progress
 
@@ -85,7 +53,7 @@ def command(
             observer=observer,
             on_note=note,
             signals=True,
-            **chosen,
+            **settings,
         )
     finally:
         for one in shown:
