@@ -1,5 +1,6 @@
-"""The one clock: monotonic seconds for waiting, epoch seconds for records, and sleep. Tests inject their own."""
+"""The one clock: the event loop's seconds for waiting, epoch seconds for records, and sleep. Tests inject their own."""
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -17,8 +18,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
+    """The running event loop's clock, which is also that of `anyio.sleep` and of every deadline: a wait that was computed
+    with `now` ends when it should on any loop, also on one whose time is virtual. Not to be asked outside of a loop.
+    """
+
     def now(self) -> float:
-        return time.monotonic()
+        # what anyio.current_time() says, for a third of its cost: this is asked several times an attempt
+        return asyncio.get_running_loop().time()
 
     def epoch(self) -> float:
         return time.time()

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer, Request, StatedLimit, Usage
-
-from .virtual import FakeClock
+from virtual import FakeClock
 
 
 class Evenly:

@@ -8,8 +8,7 @@ import pytest
 from batchrun.errors import EndpointError, Kind
 from batchrun.pace.limits import Limits
 from batchrun.records import Answer, Request, Usage
-
-from .virtual import FakeClock
+from virtual import FakeClock
 
 REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
 ANSWER = Answer("x", Usage(1, 1, 2))

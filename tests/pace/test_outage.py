@@ -19,8 +19,7 @@ from batchrun.pace.limits import Limits
 from batchrun.pace.pulse import Pulse
 from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Complete, Request, Usage
-
-from .virtual import LoopClock, VirtualLoop
+from virtual import LoopClock, VirtualLoop
 
 ANSWER = Answer("x", Usage(1, 1, 2), latency_s=2.0)
 PLACES, WINDOW = 8, 24

@@ -14,9 +14,9 @@ from batchrun.pace.guard import Guard
 from batchrun.pace.limits import Limits
 from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Request, StatedLimit, Usage
+from virtual import FakeClock
 
 from .providers import Anew, Evenly, Provider
-from .virtual import FakeClock
 
 BODY = b'{"messages":[{"content":"' + b"word " * 34 + b'","role":"user"}],"model":"m"}'
 

@@ -1,0 +1,101 @@
+"""Whole runs in virtual time: from the input to the results on the disk, against an endpoint that is a function."""
+
+import signal
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.compute as pc
+import pytest
+
+from virtual import EPOCH, Said, arun_virtually, job_of
+
+
+def test_a_good_run_takes_as_long_as_its_answers(tmp_path: Path) -> None:
+    """300 rows, eight in flight, two seconds an answer: 38 rounds, every place used, one request a row, all of it in the
+    results with the times that the loop's clock says.
+    """
+    story = arun_virtually(job_of(tmp_path, 300), lambda _body, _at: "yes")
+    assert story.counts() == (300, 0)
+    assert story.outcome.exit_code == 0
+    assert sorted(int(one.prompt) for one in story.asked) == list(range(300))
+    assert story.most_in_flight == 8
+    assert story.seconds == pytest.approx(38 * 2.0, abs=1.0)
+    results = story.outcome.results
+    assert results["latency_s"].to_pylist() == pytest.approx([2.0] * 300)
+    started = pc.min_max(results["started_at"].cast("int64")).as_py()
+    assert started["min"] == EPOCH * 1e6
+    assert started["max"] == pytest.approx((EPOCH + 37 * 2.0) * 1e6, abs=1e6)
+
+
+def test_half_a_minute_of_503_costs_no_row(tmp_path: Path) -> None:
+    """An outage of 30 seconds is waited for: no row fails, few are asked in it, and the run ends soon after."""
+    story = arun_virtually(job_of(tmp_path, 300), lambda _body, at: 503 if 30 <= at < 60 else "yes")
+    assert story.counts() == (300, 0)
+    assert story.asked_between(46, 60) < 20
+    assert story.seconds < 38 * 2.0 + 30 + 15
+
+
+@pytest.mark.parametrize("stated", ["60", formatdate(EPOCH + 91, usegmt=True)])
+def test_a_stated_wait_holds_for_everybody(tmp_path: Path, stated: str) -> None:
+    """A 429 that asks for a minute, in seconds or as a date, is asked nothing for that minute; no row fails."""
+
+    def endpoint(_body: dict[str, Any], at: float) -> Said | str:
+        if 29 <= at < 31:
+            return Said(httpx.Response(429, headers={"Retry-After": stated}, json={"error": {"message": "slow"}}), 0.1)
+        return "yes"
+
+    story = arun_virtually(job_of(tmp_path, 300), endpoint)
+    assert story.counts() == (300, 0)
+    assert story.asked_between(30.2, 90) == 0
+    assert story.seconds < 38 * 2.0 + 60 + 15
+
+
+def test_a_signal_drains_what_is_in_flight_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    """SIGTERM in the middle: nothing new is sent, what is in flight is kept, exit 143; the same call again asks the rest."""
+    job = job_of(tmp_path, 100)
+    first = arun_virtually(job, lambda _body, _at: "yes", signals={5.0: signal.SIGTERM})
+    assert first.outcome.exit_code == 143
+    assert first.asked_between(5.0, 1e9) == 0
+    assert first.outcome.ok == len(first.asked) == 24
+    assert first.seconds == pytest.approx(6.0, abs=0.5)
+    second = arun_virtually(job, lambda _body, _at: "yes")
+    assert second.counts() == (100, 0)
+    assert len(second.asked) == 76
+
+
+def test_a_drain_ends_with_its_grace(tmp_path: Path) -> None:
+    """An endpoint that says nothing more is waited for as long as the grace lasts, and no longer."""
+    job = job_of(tmp_path, 100, timeouts={"drain": 7.0})
+    story = arun_virtually(job, lambda _body, at: "yes" if at < 4 else None, signals={10.0: signal.SIGINT})
+    assert story.outcome.exit_code == 130
+    assert story.outcome.ok == 16
+    assert story.seconds == pytest.approx(17.0, abs=0.5)
+
+
+def test_a_silent_connection_ends_with_its_timeout(tmp_path: Path) -> None:
+    """A request that is never answered is given up after `total` seconds and asked again; its attempt is unconfirmed."""
+    silent = {"3"}
+
+    def endpoint(body: dict[str, Any], _at: float) -> str | None:
+        prompt = body["messages"][-1]["content"]
+        if prompt in silent:
+            silent.discard(prompt)
+            return None
+        return "yes"
+
+    story = arun_virtually(job_of(tmp_path, 20, timeouts={"total": 300.0}), endpoint)
+    assert story.counts() == (20, 0)
+    assert [one.at for one in story.asked if one.prompt == "3"] == [0.0, pytest.approx(300.0, abs=1.5)]
+    row = story.outcome.results.slice(3, 1).to_pylist()[0]
+    assert (row["attempts"], row["unconfirmed_attempts"]) == (2, 1)
+
+
+def test_a_refused_connection_is_tried_again(tmp_path: Path) -> None:
+    """What a transport raises is met as on the network: twenty seconds of refused connections cost no row."""
+    story = arun_virtually(
+        job_of(tmp_path, 200), lambda _body, at: httpx.ConnectError("refused") if 10 <= at < 30 else "yes"
+    )
+    assert story.counts() == (200, 0)
+    assert story.seconds > 30 + 20 * 2.0
