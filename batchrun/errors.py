@@ -5,7 +5,11 @@
 `LedgerError`    what is on disk can't be trusted or can't be written               (exit code 3)
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
+
+from batchrun.records import Usage
 
 
 class Kind(StrEnum):
@@ -17,6 +21,7 @@ class Kind(StrEnum):
     RATE_LIMITED = "rate_limited"
     SERVER = "server"
     MALFORMED = "malformed"
+    EMPTY_OUTPUT = "empty_output"
     BAD_REQUEST = "bad_request"
     CONTENT_FILTER = "content_filter"
     NOT_FOUND = "not_found"
@@ -56,7 +61,9 @@ class EndpointError(Exception):
     `status` is the HTTP status (None where there was no answer), `retry_after_s` the wait that the endpoint stated, in
     seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed. `param` is
     the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
-    `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known.
+    `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known. `endpoint` is
+    the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer: both None where
+    unknown.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class EndpointError(Exception):
         body: str | None = None,
         param: str | None = None,
         should_retry: bool | None = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -80,4 +88,10 @@ class EndpointError(Exception):
         self.body = body
         self.param = param
         self.should_retry = should_retry
+        self.usage = usage
         self.began_at: float | None = None
+        self.endpoint: str | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "EndpointError"], tuple[Kind, str], dict[str, Any]]:
+        """Its own way to be pickled: an exception is otherwise made anew from `args`, which hold the message alone."""
+        return EndpointError, (self.kind, self.message), self.__dict__

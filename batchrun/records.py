@@ -70,7 +70,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds.
 
-    `embeddings` are the vectors of an embeddings request, one an input, each packed as `array("d")`.
+    `embeddings` are the vectors of an embeddings request, one an input, each packed as `array("d")`. `endpoint` is the name
+    of the endpoint that gave it.
     """
 
     completion: str | None
@@ -88,6 +89,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     latency_s: float | None = None
     first_token_s: float | None = None
     embeddings: list[bytes] | None = None
+    endpoint: str | None = None
 
 
 class StatedLimit(msgspec.Struct, frozen=True, gc=False):

@@ -33,6 +33,7 @@ SIDEWAYS = {
     ("report", "ledger"): "a summary is read from parts and, like them, appears whole or not at all",
     ("report", "judge"): "money is summed as the integers that the price list reckons in",
     ("job", "errors"): "a wrong job is a JobError",
+    ("errors", "records"): "a fault may carry the usage that its endpoint stated",
 }
 # Arrows that skip the order above: the version number is a constant of the package itself.
 VERSION_READERS = {"cli.app", "runner.assembly"}

@@ -21,7 +21,7 @@ def command(source: flags.Source, *, settings: Settings) -> None:
     from batchrun.cli.table import say
     from batchrun.report.progress import printable
     from batchrun.wire.address import beside
-    from batchrun.wire.client import sent_body
+    from batchrun.wire.outgoing import sent_body
 
     trial = api.check(source, on_note=say, **settings)
     body = msgspec.json.format(sent_body(trial.request), indent=2).decode()

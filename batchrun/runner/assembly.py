@@ -74,6 +74,7 @@ class Assembly:
             headers=job.endpoint.headers,
             raw=raw,
             on_limits=on_limits,
+            endpoint=self.endpoint,
         )
 
     def ledger(self, inventory: Inventory) -> Ledger:

@@ -2,10 +2,9 @@
 
 httpx's own pool scans every connection several times a request; at 1,024 in flight it doesn't finish. Behind the seam
 stands httpx_aiohttp with an unlimited connector; any httpx transport may take its place. This is the only place that
-knows which library carries the bytes, and what its exceptions mean.
+knows which library carries the bytes; faults/transport.py knows what its exceptions mean.
 """
 
-import os
 import ssl
 import urllib.request
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import httpx
 import httpx_aiohttp
-
-from batchrun.errors import EndpointError, Kind
 
 Transport = httpx.AsyncBaseTransport
 
@@ -47,45 +44,3 @@ def open_transport(url: str) -> Transport:
     return httpx_aiohttp.AiohttpTransport(
         verify=context, client=client, proxy=None if proxy is None else httpx.Proxy(proxy)
     )
-
-
-def translated(error: Exception) -> EndpointError:
-    """A transport's exception as an EndpointError: was the request sent, and may it have been billed?
-
-    httpx_aiohttp calls every lost connection a ConnectTimeout, so its cause is asked where there is one.
-    """
-    cause = error.__cause__
-    text = str(error) or (str(cause) if cause is not None else "") or type(error).__name__
-    if isinstance(cause, aiohttp.ClientConnectorError):
-        return EndpointError(Kind.CONNECT, f"cannot connect to {cause.host}:{cause.port}: {_why(cause)}")
-    if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return EndpointError(Kind.CONNECT, "cannot connect: timed out")
-    if isinstance(cause, aiohttp.SocketTimeoutError):
-        return EndpointError(Kind.TIMEOUT, "no bytes came in time", unconfirmed=True)
-    if isinstance(cause, aiohttp.ClientPayloadError):
-        return EndpointError(Kind.DISCONNECTED, "connection lost in the middle of the answer", unconfirmed=True)
-    if isinstance(cause, aiohttp.ClientConnectionError):
-        return EndpointError(Kind.DISCONNECTED, f"connection lost: {text}", unconfirmed=True)
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
-        return EndpointError(Kind.CONNECT, f"cannot connect: {text}")
-    if isinstance(error, httpx.TimeoutException):
-        return EndpointError(Kind.TIMEOUT, "no bytes came in time", unconfirmed=True)
-    if isinstance(error, aiohttp.ClientResponseError | httpx.RemoteProtocolError | httpx.DecodingError):
-        return EndpointError(Kind.MALFORMED, f"not a readable HTTP answer: {text}", unconfirmed=True)
-    return EndpointError(Kind.DISCONNECTED, f"connection lost: {text}", unconfirmed=True)
-
-
-def _why(error: aiohttp.ClientConnectorError) -> str:
-    """What the system says, without aiohttp's own words around it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        untrusted = error.certificate_error
-        said = getattr(untrusted, "verify_message", "") or str(untrusted)
-        return f"its certificate is not trusted: {said}"
-    cause = error.os_error
-    if isinstance(cause, ssl.SSLError):  # its number is OpenSSL's, not the system's
-        return f"TLS failed: {(cause.reason or str(cause)).replace('_', ' ').lower()}"
-    # a name that can't be resolved has a number below 0, several addresses have none: those tell in words
-    return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
-
-
-TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ssl.SSLError)

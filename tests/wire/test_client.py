@@ -12,7 +12,7 @@ from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
 from batchrun.records import Request, StatedLimit
-from batchrun.wire import client as client_module
+from batchrun.wire import deadline as deadline_module
 from batchrun.wire.client import Client
 
 URL = "https://host.example/v1/chat/completions"
@@ -207,7 +207,7 @@ async def test_an_answer_under_another_2xx(status: int) -> None:
 @pytest.mark.anyio
 async def test_latency_ends_at_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """The short wait for the end of the connection's body is no part of an answer's latency."""
-    monkeypatch.setattr(client_module, "DONE_LINGER_S", 0.2)
+    monkeypatch.setattr(deadline_module, "DONE_LINGER_S", 0.2)
     answer = await client(Transport(lambda: response(200, STREAM, then=b": x\n\n"))).complete(asked(stream=True))
     assert answer.latency_s is not None
     assert answer.latency_s < 0.2
@@ -257,7 +257,7 @@ ENDED = CHUNK + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 @pytest.mark.parametrize("then", [b": ping\n\n", b""])
 async def test_a_whole_answer_is_not_lost_for_want_of_its_end(monkeypatch: pytest.MonkeyPatch, then: bytes) -> None:
     """Every choice has its finish reason, and then comes neither `[DONE]` nor the end: the answer is taken, and soon."""
-    monkeypatch.setattr(client_module, "END_LINGER_S", 0.05)
+    monkeypatch.setattr(deadline_module, "END_LINGER_S", 0.05)
     with anyio.fail_after(5):
         answer = await client(Transport(lambda: response(200, ENDED, then=then))).complete(asked(stream=True))
     assert (answer.completion, answer.finish_reason) == ("hi", "stop")
@@ -266,7 +266,7 @@ async def test_a_whole_answer_is_not_lost_for_want_of_its_end(monkeypatch: pytes
 @pytest.mark.anyio
 async def test_one_of_two_choices_is_no_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two were asked for, the first one's end is not the answer's: the second is waited for, as long as for content."""
-    monkeypatch.setattr(client_module, "END_LINGER_S", 0.0)
+    monkeypatch.setattr(deadline_module, "END_LINGER_S", 0.0)
     two = Request(0, "0", "default", 0, b'{"model":"m","n":2}', "h", "m", True)
     made = Transport(lambda: response(200, ENDED, then=b": ping\n\n"))
     with pytest.raises(EndpointError) as caught:
@@ -432,3 +432,32 @@ async def test_transport_fault(raised: Exception, kind: Kind, unconfirmed: bool)
     with pytest.raises(EndpointError) as caught:
         await client(Transport(fail)).complete(asked())
     assert (caught.value.kind, caught.value.unconfirmed) == (kind, unconfirmed)
+
+
+def named(transport: Transport, **models: str) -> Client:
+    return Client(URL, transport, timeouts=Timeouts(), clock=SystemClock(), endpoint="here", models=models)
+
+
+@pytest.mark.anyio
+async def test_answers_and_errors_say_whose_they_are() -> None:
+    """The endpoint's name goes with the answer and with the fault, whoever looks at them later."""
+    assert (await named(Transport(lambda: response(200, PLAIN))).complete(asked())).endpoint == "here"
+    for made in (response(500), response(200, PLAIN[:-9])):
+        with pytest.raises(EndpointError) as caught:
+            await named(Transport(lambda made=made: made)).complete(asked())  # type: ignore[misc]
+        assert caught.value.endpoint == "here"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_has_its_own_name_at_an_endpoint(stream: bool) -> None:
+    """The name is put into the body as it is sent; the request, its body and its hash stay what they were."""
+    request = Request(0, "0", "default", 0, b'{"messages":[{"a":1.50}],"model":"m","z":"\\u00e4"}', "h", "m", stream)
+    before = bytes(request.body)
+    transport = Transport(lambda: response(200, PLAIN))
+    await named(transport, m='house/"m"').complete(request)
+    await named(transport, other="x").complete(request)
+    renamed, same = (sent.content for sent in transport.requests)
+    assert json.loads(renamed) == {**json.loads(same), "model": 'house/"m"'}
+    assert renamed.startswith(b'{"messages":[{"a":1.50}],"model":"house/\\"m\\"","z":"\\u00e4"')
+    assert request.body == before

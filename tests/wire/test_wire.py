@@ -16,7 +16,7 @@ from batchrun.embedded import Behaviour, Fault, embedded_endpoint
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
 from batchrun.records import Answer, Request
-from batchrun.wire import client as client_module
+from batchrun.wire import refusal as refusal_module
 from batchrun.wire.client import Client
 from batchrun.wire.transport import open_transport
 
@@ -258,7 +258,7 @@ async def test_connect_that_hangs_in_tls() -> None:
 @pytest.mark.parametrize("drips", [True, False])
 async def test_a_status_stands_without_its_body(monkeypatch: pytest.MonkeyPatch, drips: bool) -> None:
     """An error whose body drips for ever, or breaks off, is judged by its status and headers."""
-    monkeypatch.setattr(client_module, "ERROR_BODY_S", 0.05)
+    monkeypatch.setattr(refusal_module, "ERROR_BODY_S", 0.05)
 
     async def limited(line: Line) -> None:
         await line.request()
