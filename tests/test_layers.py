@@ -44,7 +44,7 @@ OWNERS = {
     "httpx_aiohttp": {"wire.transport"},
     "brotli": {"wire.decode.unpack"},
     "tenacity": {"pace.retry"},
-    "pyarrow": {"rows", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
+    "pyarrow": {"rows", "ledger.layout", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
     "tqdm": {"report.progress"},
     "jinja2": {"rows.template", "report"},
     "typer": {"cli"},

@@ -11,6 +11,7 @@ from typing import Any
 from batchrun.errors import LedgerError
 from batchrun.ledger import durable, parts
 from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
+from batchrun.ledger.layout import Layout
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Request, Result, Shard
@@ -35,29 +36,28 @@ class OpenShard:
 
 class Ledger:
     """`inputs_of` makes the input table of a shard, `cost` prices a result in pico-dollars when its shard is sealed, and
-    `usd` turns those into dollars; `raw` and `embeddings` are what its parts keep. `full` is the fault of a disk that has
-    no space left, None while there is some.
+    `usd` turns those into dollars; `layout` says which columns its parts have. `full` is the fault of a disk that has no
+    space left, None while there is some.
     """
 
     def __init__(
         self,
         run_dir: RunDir,
         *,
+        layout: Layout,
         per_row: int,
         variant_names: list[str],
         inputs_of: Callable[[Shard], Any],
         cost: Callable[[Result], int | None],
         usd: Callable[[int], float],
-        raw: bool,
-        embeddings: bool,
     ) -> None:
         self._dir = run_dir
+        self._layout = layout
         self._per_row = per_row
         self._places = {name: place for place, name in enumerate(variant_names)}
         self._inputs_of = inputs_of
         self._cost = cost
         self._usd = usd
-        self._kept = {"raw": raw, "embeddings": embeddings}
         self._open: dict[int, OpenShard] = {}
         self._reserve: durable.Reserve | None = None
         self.full: LedgerError | None = None
@@ -169,7 +169,7 @@ class Ledger:
         results = sorted(replay(opened.journal.path).results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
-        parts.write_part(part, inputs, self._per_row, results, self._cost, self._usd, **self._kept)
+        parts.write_part(part, self._layout, inputs, self._per_row, results, self._cost, self._usd)
         del self._open[number]
         opened.journal.close()
         durable.remove([opened.journal.path])

@@ -5,7 +5,8 @@ its checksum, and a checksum that doesn't fit is damage, never an answer.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,65 +15,13 @@ import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
 from batchrun.ledger import vectors
+from batchrun.ledger.layout import JUDGED, LATER, RESPONSE, RESULT_SCHEMA, Layout, result_names
 from batchrun.ledger.store import Stored, one_line
 from batchrun.records import Result
 
-RESULT_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("id", pa.string()),
-        ("variant", pa.string()),
-        ("sample", pa.int32()),
-        ("status", pa.string()),
-        ("completion", pa.string()),
-        ("finish_reason", pa.string()),
-        ("refusal", pa.string()),
-        ("reasoning", pa.string()),
-        ("tool_calls", pa.string()),
-        ("model", pa.string()),
-        ("endpoint", pa.string()),
-        ("response_id", pa.string()),
-        ("system_fingerprint", pa.string()),
-        ("created", pa.int64()),
-        ("prompt_tokens", pa.int64()),
-        ("cached_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("reasoning_tokens", pa.int64()),
-        ("total_tokens", pa.int64()),
-        ("usage_source", pa.string()),
-        ("cost_usd", pa.float64()),
-        ("attempts", pa.int32()),
-        ("unconfirmed_attempts", pa.int32()),
-        ("latency_s", pa.float64()),
-        ("first_token_s", pa.float64()),
-        ("started_at", pa.timestamp("us", tz="UTC")),
-        ("error_kind", pa.string()),
-        ("error_status", pa.int32()),
-        ("error_message", pa.string()),
-        ("request_hash", pa.string()),
-    ]
-)
-_RAW = pa.field("response", pa.string())
-_JUDGED = ("cost_usd",)
 _TALLY = b"batchrun.tally"
-
-
-def result_schema(raw: bool, embeddings: bool = False) -> pa.Schema:
-    """The columns of a result, in order: vectors only where the job asks for some, the raw body only where it is kept."""
-    return pa.schema([*RESULT_SCHEMA, *(vectors.FIELDS if embeddings else ()), *([_RAW] if raw else ())])
-
-
-def input_names(columns: Sequence[str], embeddings: bool = False) -> list[str]:
-    """The names under which input columns are stored: one that collides with a result's gets the prefix `input_`."""
-    taken = set(result_schema(True, embeddings).names)
-    names: list[str] = []
-    for column in columns:
-        name = column
-        while name in taken or (name != column and name in columns):
-            name = f"input_{name}"
-        taken.add(name)
-        names.append(name)
-    return names
+_NAMES = b"batchrun.columns"
+"""The CRC-32 of a file's column names: a footer has no checksum of its own."""
 
 
 class Tally(msgspec.Struct):
@@ -108,18 +57,16 @@ class Tally(msgspec.Struct):
 
 def write_part(
     target: Stored,
+    layout: Layout,
     inputs: Any,
     per_row: int,
     results: list[Result],
     cost: Callable[[Result], int | None],
     usd: Callable[[int], float],
-    raw: bool,
-    embeddings: bool = False,
 ) -> None:
     """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row. `cost`
-    prices a result in pico-dollars, `usd` turns those into dollars. `raw` and `embeddings` say what the whole job keeps.
+    prices a result in pico-dollars, `usd` turns those into dollars.
     """
-    schema = result_schema(raw, embeddings)
     if len(results) != inputs.num_rows * per_row:
         raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
@@ -128,19 +75,8 @@ def write_part(
     tally = Tally()
     for result, paid in zip(results, costs, strict=True):
         tally.add(result, paid)
-    columns = list(inputs.columns)
-    for field in schema:
-        if field.name in vectors.NAMES:
-            columns.append(vectors.column(field.name, results))
-            continue
-        values = (
-            [None if paid is None else usd(paid) for paid in costs]
-            if field.name in _JUDGED
-            else [getattr(result, field.name) for result in results]
-        )
-        columns.append(pa.array(values, field.type))
-    table = pa.table(columns, [*input_names(inputs.column_names, embeddings), *schema.names])
-    _write(target, table.replace_schema_metadata({_TALLY: msgspec.json.encode(tally)}))
+    table = layout.table(inputs, results, {"cost_usd": [None if paid is None else usd(paid) for paid in costs]})
+    _write(target, _named(table, {_TALLY: msgspec.json.encode(tally)}))
 
 
 def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
@@ -150,7 +86,7 @@ def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
     if kept is not None:
         return msgspec.json.decode(kept, type=Tally)
     tally = Tally()
-    for result in read_results(part, raw=False):
+    for result in read_results(part, whole=False):
         tally.add(result, cost(result))
     return tally
 
@@ -165,13 +101,13 @@ def failures(file: Stored) -> dict[str, int]:
     return {one["values"].as_py(): one["counts"].as_py() for one in kinds.value_counts()}
 
 
-def merge(parts: Iterable[Stored], target: Stored, empty: Any, raw: bool) -> None:
-    """Write parts, in order, as one file with one row group a part. `empty` is the input schema for a run of no rows."""
+def merge(parts: Iterable[Stored], target: Stored, layout: Layout) -> None:
+    """Write parts, in order, as one file with one row group a part."""
     writer: Any = None
     with target.replacing() as temporary:
         try:
             for part in parts:
-                table = _read(part).replace_schema_metadata(None)
+                table = _named(_read(part))
                 if writer is None:
                     writer = pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
@@ -179,16 +115,14 @@ def merge(parts: Iterable[Stored], target: Stored, empty: Any, raw: bool) -> Non
             if writer is not None:
                 writer.close()
         if writer is None:
-            fields = [field.with_name(name) for name, field in zip(input_names(empty.names), empty, strict=True)]
-            schema = pa.schema([*(field.remove_metadata() for field in fields), *result_schema(raw)])
-            pq.write_table(schema.empty_table(), temporary, compression="zstd", write_page_checksum=True)
+            pq.write_table(_named(layout.schema.empty_table()), temporary, compression="zstd", write_page_checksum=True)
 
 
 def split(merged: Stored, names: Iterable[Stored]) -> None:
     """Undo `merge`: each row group as a part of its own."""
     with _opened(merged) as opened:
         for group, target in enumerate(names):
-            _write(target, _group(opened, group))
+            _write(target, _named(_group(opened, group)))
 
 
 def read_table(files: Sequence[Stored]) -> Any:
@@ -210,17 +144,17 @@ def read_groups(file: Stored) -> Iterator[Any]:
             yield _group(opened, group)
 
 
-def read_results(file: Stored, raw: bool = True) -> Iterator[Result]:
+def read_results(file: Stored, whole: bool = True) -> Iterator[Result]:
     """The results in a part or a merged file, without their input columns, a row group at a time.
 
-    `raw` is for those that take results over: without it neither raw bodies nor vectors are read.
+    `whole` is for those that take results over: without it neither raw bodies nor vectors are read.
     """
     with _opened(file) as opened:
-        kept = opened.schema_arrow
-        present = [name for name in RESULT_SCHEMA.names if name not in _JUDGED]
-        if raw and _RAW.name in kept.names and kept.names[-1] == _RAW.name:
-            present.append(_RAW.name)
-        embedded = raw and _has_vectors(kept.names)
+        kept = result_names(opened.schema_arrow.names)
+        present = [name for name in RESULT_SCHEMA.names if name in kept and name not in JUDGED]
+        if whole and RESPONSE in kept:
+            present.append(RESPONSE)
+        embedded = whole and set(vectors.NAMES) <= set(kept)
         left = opened.metadata.num_rows
         for batch in opened.iter_batches(1024, columns=[*present, *(vectors.NAMES if embedded else ())]):
             columns = {name: _values(batch.column(name)) for name in present}
@@ -231,12 +165,6 @@ def read_results(file: Stored, raw: bool = True) -> Iterator[Result]:
                 yield Result(**dict(zip(columns, row, strict=True)))
         if left:
             raise pa.ArrowInvalid(f"{left} of its rows are missing")
-
-
-def _has_vectors(names: list[str]) -> bool:
-    """Whether a file has columns of vectors: just behind the last that every file has. An input's stand before that."""
-    after = names.index(RESULT_SCHEMA.names[-1]) + 1
-    return tuple(names[after : after + len(vectors.NAMES)]) == vectors.NAMES
 
 
 def _values(column: Any) -> list[Any]:
@@ -251,6 +179,15 @@ def _group(opened: Any, number: int) -> Any:
     if table.num_rows != opened.metadata.row_group(number).num_rows:
         raise pa.ArrowInvalid(f"rows of its row group {number} are missing")
     return table
+
+
+def _named(table: Any, metadata: Mapping[bytes, bytes] | None = None) -> Any:
+    """The table with the footer that it is to get: `metadata`, and what its columns are checked by."""
+    return table.replace_schema_metadata({**(metadata or {}), _NAMES: _checksum(table.column_names)})
+
+
+def _checksum(names: Sequence[str]) -> bytes:
+    return b"%08x" % zlib.crc32(msgspec.json.encode(names))
 
 
 def _write(target: Stored, table: Any) -> None:
@@ -283,7 +220,12 @@ def _check_footer(opened: Any) -> None:
     footer, kept = opened.metadata, opened.schema_arrow
     if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
         raise pa.ArrowInvalid("its footer contradicts itself")
+    names = (footer.metadata or {}).get(_NAMES)
+    if names is not None and names != _checksum(kept.names):
+        raise pa.ArrowInvalid("its columns are not named as they were")
     for field in RESULT_SCHEMA:
+        if field.name in LATER and field.name not in kept.names:
+            continue
         if kept.names.count(field.name) != 1 or kept.field(field.name).type != field.type:
             raise pa.ArrowInvalid(f"its column {field.name} is not what it was")
 

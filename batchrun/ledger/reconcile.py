@@ -7,26 +7,18 @@ replaced, and a part counts only where its shard stands unchanged in the invento
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 from batchrun.ledger import durable, parts
+from batchrun.ledger.identity import Shards
 from batchrun.ledger.journal import Carried, Line, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import LocalStore
-from batchrun.records import Result, ShardInfo
-
-
-class Shards(msgspec.Struct, frozen=True):
-    """The shards of a run as its private state remembers them. `requests` is the fingerprint of what shapes a body."""
-
-    requests: str
-    shards: tuple[ShardInfo, ...]
+from batchrun.records import Result
 
 
 def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> None:
     """Keep the parts and journals of unchanged shards, supersede all others, and forget leftovers of a cut-off sealing."""
     kept = set()
-    if old is not None and old.requests == new.requests:
+    if old is not None and (old.requests, old.columns) == (new.requests, new.columns):
         kept = {one.number for one, other in zip(old.shards, new.shards, strict=False) if one == other}
     stale = []
     if old is None and run_dir.results.exists():

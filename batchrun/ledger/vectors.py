@@ -5,6 +5,7 @@ shard would take four times as much.
 """
 
 from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +17,16 @@ FIELDS = (pa.field("embedding", _ONE), pa.field("embeddings", pa.list_(_ONE)))
 NAMES = tuple(field.name for field in FIELDS)
 
 
-def column(name: str, results: list[Result]) -> Any:
-    """The column of that name for these results."""
-    if name == NAMES[0]:
-        return _lists([one.embeddings[0] if one.embeddings and len(one.embeddings) == 1 else None for one in results])
+def filler(name: str) -> Callable[[Sequence[Result]], Any]:
+    """What makes the column of that name from results."""
+    return _one if name == NAMES[0] else _several
+
+
+def _one(results: Sequence[Result]) -> Any:
+    return _lists([one.embeddings[0] if one.embeddings and len(one.embeddings) == 1 else None for one in results])
+
+
+def _several(results: Sequence[Result]) -> Any:
     several = [one.embeddings if one.embeddings and len(one.embeddings) > 1 else None for one in results]
     inner = _lists([vector for vectors in several for vector in vectors or ()])
     offsets = _offsets([None if vectors is None else len(vectors) for vectors in several])

@@ -93,7 +93,7 @@ def write_summary(
     total = _Group()
     everything = (array("d"), array("d"))
     for file in results:
-        for result in read_results(file, raw=False):
+        for result in read_results(file, whole=False):
             key = (result.endpoint or "", result.model or "", result.variant)
             priced, origin = cost(result), source(result)
             group = groups.setdefault(key, _Group())

@@ -5,7 +5,6 @@ Says who gets whom, and decides nothing about a request, an answer or a file. Wh
 """
 
 import datetime
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -22,6 +21,8 @@ from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
 from batchrun.job import Job
 from batchrun.judge.prices import Prices, usd
+from batchrun.ledger.identity import Identity, Shards, identity
+from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import is_url, shown_url
@@ -85,13 +86,12 @@ class Assembly:
 
         return Ledger(
             self.run_dir,
+            layout=self.layout(inventory),
             per_row=self.builder.per_row,
             variant_names=[variant.name for variant in self.builder.variants],
             inputs_of=inputs_of,
             cost=self.prices.pico,
             usd=usd,
-            raw=self.job.output.raw,
-            embeddings=inventory.embeddings,
         )
 
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
@@ -125,28 +125,17 @@ class Assembly:
 
         return msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
 
-    def settings(self) -> str:
-        """What, besides the files, the inventory depends on."""
-        job = self.job
-        # the last is what a scan looks for: an inventory that was made without is made anew
-        kept = (self.shape(), job.input.limit, job.input.on_bad_row, "embeddings")
-        return _fingerprint(kept)
+    def layout(self, inventory: Inventory) -> Layout:
+        """The columns of the run's results."""
+        return Layout(inventory.arrow_schema(), raw=self.job.output.raw, embeddings=inventory.embeddings)
 
-    def shape(self) -> str:
-        """The fingerprint of everything that shapes a request or its place."""
-        job = self.job
-        params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
-        kept = (
-            params,
-            job.prompt,
-            job.sweep,
-            job.variant,
-            job.samples,
-            job.endpoint.model,
-            job.input.id,
-            job.output.raw,
-        )
-        return _fingerprint(kept)
+    def identity(self, inventory: Inventory | None = None) -> Identity:
+        """What the run's state holds for; its columns are known only from the inventory."""
+        columns = "" if inventory is None else self.layout(inventory).fingerprint()
+        return identity(self.job, self.source.files, columns)
+
+    def shards(self, inventory: Inventory) -> Shards:
+        return self.identity(inventory).shards(inventory.shards)
 
     def manifest(self, state: str, inventory: Inventory, started: str | None) -> Manifest:
         """run.json for a call that begins now; `started` is when the run began, None for now."""
@@ -158,7 +147,7 @@ class Assembly:
             batchrun=batchrun.__version__,
             job=self._kept_job(),
             input=[{"path": file.name, "size": file.size, "stamp": file.stamp} for file in inventory.files],
-            requests=self.shape(),
+            requests=self.identity().requests,
             started_at=started or now,
             resumed_at=now,
             counts=Counts(inventory.rows * self.builder.per_row),
@@ -223,8 +212,3 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
 
 def _keyless(path: str | None) -> str | None:
     return shown_url(path) if path is not None and is_url(path) else path
-
-
-def _fingerprint(value: Any) -> str:
-    encoded = msgspec.json.encode(value, order="deterministic")
-    return hashlib.blake2b(encoded, digest_size=16).hexdigest()

@@ -9,7 +9,7 @@ from batchrun.judge.prices import usd
 from batchrun.pace.alarm import mend_of
 from batchrun.records import Answer, Request, StatedLimit
 from batchrun.runner.assembly import Assembly, opened
-from batchrun.runner.prepare import known_shards, present_shards
+from batchrun.runner.prepare import known_shards
 from batchrun.wire.transport import Transport
 
 
@@ -58,7 +58,7 @@ def outlook(assembly: Assembly) -> Outlook:
     per_row = assembly.builder.per_row
     requests = inventory.rows * per_row
     done = 0
-    if known_shards(assembly.run_dir) == present_shards(assembly.shape(), inventory):
+    if known_shards(assembly.run_dir) == assembly.shards(inventory):
         manifest = assembly.run_dir.read_manifest()
         sealed = assembly.run_dir.sealed()
         complete = manifest is not None and manifest.state == "complete"

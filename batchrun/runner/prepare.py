@@ -14,13 +14,13 @@ from batchrun.errors import JobError, LedgerError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
 from batchrun.ledger.durable import with_checksum, without_checksum
+from batchrun.ledger.identity import Identity, Shards
 from batchrun.ledger.journal import replay
-from batchrun.ledger.reconcile import Shards, reconcile, reopen_failed
+from batchrun.ledger.reconcile import reconcile, reopen_failed
 from batchrun.ledger.reuse import Offer, Pool, results_of
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored, one_line, write_whole
 from batchrun.records import ShardInfo
-from batchrun.rows.files import InputFile
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly
 
@@ -31,16 +31,19 @@ RESULT_BYTES = 1500
 class Remembered(msgspec.Struct, frozen=True):
     """.state/inventory.json: an inventory, what it holds for, and whether earlier answers were taken over into it.
 
-    `spent` are the folders of superseded files whose failures and attempts count no more.
+    `spent` are the folders of superseded files whose failures and attempts count no more. A directory of an earlier
+    version names no identity.
     """
 
-    files: tuple[InputFile, ...]
-    settings: str
-    requests: str
     inventory: Inventory
+    identity: Identity = Identity()
     reuse: tuple[str, ...] = ()
     adopted: bool = False
     spent: tuple[str, ...] = ()
+
+    @property
+    def shards(self) -> Shards:
+        return self.identity.shards(self.inventory.shards)
 
 
 def remembered(run_dir: RunDir) -> Remembered | None:
@@ -62,14 +65,7 @@ def remembered(run_dir: RunDir) -> Remembered | None:
 
 def known_shards(run_dir: RunDir) -> Shards | None:
     stored = remembered(run_dir)
-    return None if stored is None else present_shards(stored.requests, stored.inventory)
-
-
-def present_shards(requests: str, inventory: Inventory) -> Shards:
-    """The shards of an inventory; `requests` is the fingerprint of what shapes a body. The columns count as well: parts
-    of one run that differ in them can't be merged.
-    """
-    return Shards(f"{requests} {inventory.embeddings} {inventory.schema}", inventory.shards)
+    return None if stored is None else stored.shards
 
 
 class Preparation:
@@ -91,20 +87,18 @@ class Preparation:
 
     def inventory(self) -> Inventory:
         """The input's inventory: the remembered one where no file has changed since, else a new scan."""
-        files, settings = self._assembly.source.files, self._assembly.settings()
-        if self._stored is not None and self._stored.files == files and self._stored.settings == settings:
+        if self._stored is not None and self._stored.identity.scans_like(self._assembly.identity()):
             return self._stored.inventory
         return self._assembly.scan(lambda _requests: self._check())
 
     def is_unchanged(self, inventory: Inventory) -> bool:
         """Whether the remembered shards are just the present ones."""
-        stored = self._stored
-        return stored is not None and present_shards(stored.requests, stored.inventory) == self._present(inventory)
+        return self._stored is not None and self._stored.shards == self._assembly.shards(inventory)
 
     def settle(self, inventory: Inventory) -> None:
         """Bring the directory to the present job and input: keep, set aside, reopen, take over."""
-        stored, shards = self._stored, self._present(inventory)
-        known = None if stored is None else present_shards(stored.requests, stored.inventory)
+        stored, shards = self._stored, self._assembly.shards(inventory)
+        known = None if stored is None else stored.shards
         self._tell_in_flight()
         reconcile(self._dir, known, shards)
         spent = () if stored is None else stored.spent
@@ -123,19 +117,13 @@ class Preparation:
         self._remember(inventory, True, tuple(self._dir.superseded()))
         self._warn_of_space(inventory)
 
-    def _present(self, inventory: Inventory) -> Shards:
-        return present_shards(self._assembly.shape(), inventory)
-
     def _checked(self, inventory: Inventory) -> Iterator[ShardInfo]:
         for info in inventory.shards:
             self._check()
             yield info
 
     def _remember(self, inventory: Inventory, adopted: bool, spent: tuple[str, ...]) -> None:
-        assembly = self._assembly
-        record = Remembered(
-            assembly.source.files, assembly.settings(), assembly.shape(), inventory, self._reuse, adopted, spent
-        )
+        record = Remembered(inventory, self._assembly.identity(inventory), self._reuse, adopted, spent)
         if record != self._stored:
             write_whole(self._dir.inventory, with_checksum(msgspec.json.encode(record)))
             self._stored = record

@@ -225,7 +225,7 @@ class Session:
         job, prices = self._assembly.job, self._assembly.prices
         files = [self._dir.part(info.number) for info in inventory.shards]
         if job.output.single_file:
-            parts.merge(_checked(files), self._dir.results, inventory.arrow_schema(), job.output.raw)
+            parts.merge(_checked(files), self._dir.results, self._assembly.layout(inventory))
             files = [self._dir.results]
         ok, failed = write_summary(_checked(files), self._dir.summary, prices.cost, prices.source)
         anyio.from_thread.check_cancelled()

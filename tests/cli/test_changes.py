@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.embedded import Fault
+from batchrun.ledger.durable import with_checksum
 
 REFUSED = (Fault(status=400, match="What is 3 +", times=1), Fault(status=400, match="What is 7 +", times=2))
 
@@ -165,3 +166,24 @@ def test_status_of_a_run_that_waits_for_its_endpoint(start: Callable[..., Any]) 
     assert re.fullmatch(r"paused since [\d: +-]+, probing the endpoint: HTTP 401: .+", shown["message"])
     assert (shown["eta_s"], shown["message"] in text) == (None, True)
     assert job.status()["message"] is None
+
+
+def test_a_directory_of_an_earlier_version_goes_on(start: Callable[..., Any]) -> None:
+    """Where the state does not say what it holds for (it did so in another way once), every answer is found again by what
+    it answers: nothing is asked anew."""
+    job = start()
+    job.rows(range(30))
+    assert job.run() == 30
+    kept = job.out / ".state" / "inventory.json"
+    state = json.loads(kept.read_bytes().rpartition(b',"crc":"')[0] + b"}")
+    state["files"], state["settings"], state["requests"] = (
+        state["inventory"]["files"],
+        "s",
+        state.pop("identity")["requests"],
+    )
+    kept.write_bytes(with_checksum(json.dumps(state).encode()))
+    assert job.run() == 0
+    assert "30 answers are kept, 0 requests are asked anew" in job.process.stderr
+    job.assert_answers(range(30))
+    assert job.run() == 0
+    assert "nothing to do" in job.process.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from batchrun.errors import LedgerError
 from batchrun.ledger import parts
+from batchrun.ledger.layout import RESULT_SCHEMA, Layout
 from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
 
@@ -28,13 +29,14 @@ def stored(path: Path) -> Stored:
 
 def part(folder: Path, number: int, inputs: pa.Table, found: list[Result], per_row: int = 1) -> Path:
     path = folder / f"part-{number:05d}.parquet"
-    parts.write_part(stored(path), inputs, per_row, found, lambda _result: 7, lambda pico: pico / 2, False)
+    layout = Layout(inputs.schema)
+    parts.write_part(stored(path), layout, inputs, per_row, found, lambda _result: 7, lambda pico: pico / 2)
     return path
 
 
 def test_colliding_input_columns_get_a_prefix() -> None:
     """An input column never hides a result's, nor one with the prefix already."""
-    assert parts.input_names(["id", "text", "status", "input_id"]) == [
+    assert Layout(pa.schema([(name, pa.string()) for name in ("id", "text", "status", "input_id")])).input_names == [
         "input_input_id",
         "text",
         "input_status",
@@ -46,7 +48,7 @@ def test_a_part_holds_inputs_then_results(tmp_path: Path) -> None:
     """Input columns come first and are repeated for each sample of a row."""
     path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2, samples=2), per_row=2)
     table = pq.read_table(path)
-    assert table.column_names == ["text", *parts.RESULT_SCHEMA.names]
+    assert table.column_names == ["text", *RESULT_SCHEMA.names]
     assert table["text"].to_pylist() == ["a", "a", "b", "b"]
     assert table["sample"].to_pylist() == [0, 1, 0, 1]
     assert table.schema.field("started_at").type == pa.timestamp("us", tz="UTC")
@@ -66,7 +68,7 @@ def test_merge_and_split_are_each_others_undoing(tmp_path: Path) -> None:
     paths = [part(tmp_path, 0, tables[0], results(0, 2)), part(tmp_path, 1, tables[1], results(2, 1))]
     before = [pq.read_table(path) for path in paths]
     merged = tmp_path / "results.parquet"
-    parts.merge(map(stored, paths), stored(merged), tables[0].schema, False)
+    parts.merge(map(stored, paths), stored(merged), Layout(tables[0].schema))
     assert pq.ParquetFile(merged).num_row_groups == 2
     for path in paths:
         path.unlink()
@@ -83,8 +85,8 @@ def test_results_are_read_back_as_they_were(tmp_path: Path) -> None:
 def test_a_run_of_no_rows_has_all_columns(tmp_path: Path) -> None:
     """An empty input still gives results.parquet, with its schema."""
     target = tmp_path / "results.parquet"
-    parts.merge([], stored(target), pa.schema([("id", pa.string())]), False)
-    assert pq.read_table(target).column_names == ["input_id", *parts.RESULT_SCHEMA.names]
+    parts.merge([], stored(target), Layout(pa.schema([("id", pa.string())])))
+    assert pq.read_table(target).column_names == ["input_id", *RESULT_SCHEMA.names]
 
 
 def test_a_broken_part_is_named_with_the_way_on(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_broken_part_is_named_with_the_way_on(tmp_path: Path) -> None:
     path = part(tmp_path, 0, pa.table({"text": ["a"]}), results(0, 1))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LedgerError, match=r"part-00000\.parquet.*Set it aside"):
-        parts.merge([stored(path)], stored(tmp_path / "results.parquet"), pa.schema([("text", pa.string())]), False)
+        parts.merge([stored(path)], stored(tmp_path / "results.parquet"), Layout(pa.schema([("text", pa.string())])))
 
 
 def test_a_flipped_bit_in_a_part_is_found(tmp_path: Path) -> None:
@@ -138,14 +140,13 @@ def test_vectors_are_read_back_as_they_were(tmp_path: Path) -> None:
     for number, (first, last) in enumerate(((0, 2), (2, 5))):
         inputs = pa.table({"embedding": ["mine"] * (last - first)})
         path = tmp_path / f"part-{number:05d}.parquet"
-        parts.write_part(
-            stored(path), inputs, 1, found[first:last], lambda _result: 7, float, raw=True, embeddings=True
-        )
+        layout = Layout(inputs.schema, raw=True, embeddings=True)
+        parts.write_part(stored(path), layout, inputs, 1, found[first:last], lambda _result: 7, float)
         paths.append(path)
     merged = tmp_path / "results.parquet"
-    parts.merge(map(stored, paths), stored(merged), pa.schema([]), True)
+    parts.merge(map(stored, paths), stored(merged), layout)
     assert list(parts.read_results(stored(merged))) == found
-    assert [one.embeddings for one in parts.read_results(stored(merged), raw=False)] == [None] * 5
+    assert [one.embeddings for one in parts.read_results(stored(merged), whole=False)] == [None] * 5
     table = pq.read_table(merged)
     assert table.column_names[0] == "input_embedding"
     assert table.column_names[-3:] == ["embedding", "embeddings", "response"]
@@ -160,3 +161,15 @@ def test_an_inputs_own_embedding_is_no_vector(tmp_path: Path) -> None:
     path = part(tmp_path, 0, pa.table({"embedding": [[0.5]], "embeddings": [[[0.5]]]}), results(0, 1))
     assert pq.read_table(path).column_names[:2] == ["embedding", "embeddings"]
     assert list(parts.read_results(stored(path))) == results(0, 1)
+
+
+def test_a_column_that_came_later_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of an earlier version is read without the columns that it can't have; one that lost a column is damaged."""
+    monkeypatch.setattr(parts, "LATER", frozenset({"refusal"}))
+    path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
+    table = pq.read_table(path).drop_columns(["refusal"])
+    pq.write_table(table, path)
+    with pytest.raises(LedgerError, match="not named as they were"):
+        list(parts.read_results(stored(path)))
+    pq.write_table(table.replace_schema_metadata(None), path)
+    assert list(parts.read_results(stored(path))) == results(0, 2)

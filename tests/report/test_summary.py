@@ -8,6 +8,7 @@ import pytest
 
 from batchrun.job import Price
 from batchrun.judge.prices import Prices, usd
+from batchrun.ledger.layout import Layout
 from batchrun.ledger.parts import read_table, write_part
 from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
@@ -40,7 +41,8 @@ def summary(tmp_path: Path) -> tuple[list[dict[str, object]], pa.Table]:
     found.append(Result(99, "r99", "b", 0, "h", "failed", model="m", endpoint="e", attempts=8, error_kind="server"))
     folder = LocalStore(tmp_path)
     part, target = Stored(folder, "part-00000.parquet"), Stored(folder, "s.parquet")
-    write_part(part, pa.table({"t": [""] * 100}), 1, found, prices.pico, usd, False)
+    inputs = pa.table({"t": [""] * 100})
+    write_part(part, Layout(inputs.schema), inputs, 1, found, prices.pico, usd)
     counts = write_summary([part], target, prices.cost, prices.source)
     assert counts == (99, 1)
     return read_summary(target), read_table([part])
@@ -83,7 +85,8 @@ def test_without_a_price_there_is_no_cost(tmp_path: Path) -> None:
     prices = Prices({}, "http://localhost/v1/chat/completions")
     folder = LocalStore(tmp_path)
     part, target = Stored(folder, "part-00000.parquet"), Stored(folder, "s.parquet")
-    write_part(part, pa.table({"t": [""]}), 1, [answered(0, "default", "no-such-model")], prices.pico, usd, False)
+    inputs, found = pa.table({"t": [""]}), [answered(0, "default", "no-such-model")]
+    write_part(part, Layout(inputs.schema), inputs, 1, found, prices.pico, usd)
     write_summary([part], target, prices.cost, prices.source)
     row = read_summary(target)[-1]
     assert (row["cost_usd"], row["price_source"]) == (None, None)

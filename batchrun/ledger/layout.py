@@ -1,0 +1,132 @@
+"""The columns of a run's results in one record: which there are, in which order, and how each is filled (contract.md §6).
+
+A column that only some jobs have is one more field of `Layout` and one more line in its `columns`; nothing else has to
+know of it. Never reads or writes a file.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from batchrun.ledger import vectors
+from batchrun.records import Result
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of results. `fill` makes its array; without it the values are the results' attribute of that name, or
+    those that were judged, and are given.
+    """
+
+    field: Any
+    fill: Callable[[Sequence[Result]], Any] | None = None
+
+
+RESULT_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("variant", pa.string()),
+        ("sample", pa.int32()),
+        ("status", pa.string()),
+        ("completion", pa.string()),
+        ("finish_reason", pa.string()),
+        ("refusal", pa.string()),
+        ("reasoning", pa.string()),
+        ("tool_calls", pa.string()),
+        ("model", pa.string()),
+        ("endpoint", pa.string()),
+        ("response_id", pa.string()),
+        ("system_fingerprint", pa.string()),
+        ("created", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
+        ("total_tokens", pa.int64()),
+        ("usage_source", pa.string()),
+        ("cost_usd", pa.float64()),
+        ("attempts", pa.int32()),
+        ("unconfirmed_attempts", pa.int32()),
+        ("latency_s", pa.float64()),
+        ("first_token_s", pa.float64()),
+        ("started_at", pa.timestamp("us", tz="UTC")),
+        ("error_kind", pa.string()),
+        ("error_status", pa.int32()),
+        ("error_message", pa.string()),
+        ("request_hash", pa.string()),
+    ]
+)
+"""The columns that every file of results has, but those of LATER."""
+LATER: frozenset[str] = frozenset()
+"""Columns that came after the first version: files that it wrote have none, and their results the default there."""
+JUDGED = frozenset({"cost_usd"})
+"""Columns that are no attribute of a result: what they hold was judged of it."""
+RESPONSE = "response"
+_EVERY = tuple(Column(field) for field in RESULT_SCHEMA)
+_RAW = (Column(pa.field(RESPONSE, pa.string())),)
+_VECTORS = tuple(Column(field, vectors.filler(field.name)) for field in vectors.FIELDS)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The columns of one run. `inputs` is the arrow schema of its input; the other fields say which optional columns the
+    whole job keeps: the `raw` body of every response, the vectors of `embeddings`.
+    """
+
+    inputs: Any
+    raw: bool = False
+    embeddings: bool = False
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a result, in order."""
+        return (
+            *_EVERY,
+            *(_VECTORS if self.embeddings else ()),
+            *(_RAW if self.raw else ()),
+        )
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names under which input columns are stored: one that collides with a result's gets the prefix `input_`."""
+        taken = {column.field.name for column in (*_EVERY, *_RAW, *(_VECTORS if self.embeddings else ()))}
+        given = self.inputs.names
+        names: list[str] = []
+        for column in given:
+            name = column
+            while name in taken or (name != column and name in given):
+                name = f"input_{name}"
+            taken.add(name)
+            names.append(name)
+        return names
+
+    @property
+    def schema(self) -> Any:
+        """The schema of a part: the input's columns first."""
+        inputs = (field.with_name(name) for name, field in zip(self.input_names, self.inputs, strict=True))
+        return pa.schema([*(field.remove_metadata() for field in inputs), *(column.field for column in self.columns)])
+
+    def table(self, inputs: Any, results: Sequence[Result], judged: Mapping[str, Sequence[Any]]) -> Any:
+        """The table of a part: a row of `inputs` for each result. `judged` holds the values of the JUDGED columns."""
+        arrays = list(inputs.columns)
+        for column in self.columns:
+            name = column.field.name
+            if column.fill is not None:
+                arrays.append(column.fill(results))
+            else:
+                values = judged[name] if name in JUDGED else [getattr(result, name) for result in results]
+                arrays.append(pa.array(values, column.field.type))
+        return pa.table(arrays, schema=self.schema)
+
+    def fingerprint(self) -> str:
+        """What tells layouts apart: parts of one run that differ in it can't be merged."""
+        return hashlib.blake2b(self.schema.serialize().to_pybytes(), digest_size=16).hexdigest()
+
+
+def result_names(names: Sequence[str]) -> Sequence[str]:
+    """The results' columns among all columns of a file: an input's stand before the first of them, `row`, and none of
+    them is named so.
+    """
+    return names[names.index(RESULT_SCHEMA.names[0]) :]

@@ -1,0 +1,41 @@
+"""The columns of results in one record."""
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from batchrun.ledger.layout import RESULT_SCHEMA, Layout, result_names
+from batchrun.records import Result
+
+INPUTS = pa.schema([("text", pa.string()), ("row", pa.int64()), ("response", pa.string())])
+
+
+def test_optional_columns_stand_where_the_job_keeps_them() -> None:
+    """The input's columns, those of every result, and one group for each thing that the job asks to keep."""
+    named = ["text", "input_row", "input_response"]
+    assert Layout(INPUTS).schema.names == [*named, *RESULT_SCHEMA.names]
+    extra = ["embedding", "embeddings", "response"]
+    assert Layout(INPUTS, raw=True, embeddings=True).schema.names == [*named, *RESULT_SCHEMA.names, *extra]
+
+
+def test_results_begin_behind_the_inputs_columns() -> None:
+    """Which columns are results' is told from the names alone, also where an input's are named alike."""
+    assert result_names(Layout(INPUTS).schema.names) == RESULT_SCHEMA.names
+
+
+def test_a_part_is_filled_from_results() -> None:
+    """Every column gets its values: the results' own, judged ones as they are given."""
+    result = Result(3, "r", "default", 0, "h", "ok", completion="x", response="{}")
+    layout = Layout(INPUTS, raw=True)
+    inputs = pa.table({"text": ["a"], "row": [7], "response": ["mine"]})
+    row = layout.table(inputs, [result], {"cost_usd": [0.5]}).to_pylist()[0]
+    assert (row["input_row"], row["row"], row["input_response"], row["response"]) == (7, 3, "mine", "{}")
+    assert (row["completion"], row["cost_usd"]) == ("x", 0.5)
+
+
+@pytest.mark.parametrize("change", [{"raw": True}, {"embeddings": True}, {"inputs": pa.schema([("text", pa.int64())])}])
+def test_layouts_that_differ_have_another_fingerprint(change: dict[str, object]) -> None:
+    """Parts can be merged only where their columns agree: name, type and order."""
+    layout = Layout(INPUTS)
+    assert msgspec.structs.replace(layout).fingerprint() == layout.fingerprint()
+    assert msgspec.structs.replace(layout, **change).fingerprint() != layout.fingerprint()
