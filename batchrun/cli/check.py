@@ -3,6 +3,7 @@
 import typer
 
 from batchrun.cli import flags
+from batchrun.cli.output import stdout_matters_less
 from batchrun.records import StatedLimit
 from batchrun.settings import Settings
 
@@ -15,6 +16,7 @@ _WINDOWS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a da
 @flags.takes_settings
 def command(source: flags.Source, *, settings: Settings) -> None:
     """Send the first request once; show the request and what came back. Writes nothing."""
+    stdout_matters_less()
     import msgspec
 
     from batchrun import api

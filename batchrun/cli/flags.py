@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
@@ -25,7 +26,7 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     def called(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in TABLE}
+        chosen = {name: _text(TABLE[name], given.pop(name)) for name in TABLE}
         if chosen["params"] is not None:
             chosen["params"] = params(chosen["params"])
         settings = cast("Settings", {name: value for name, value in chosen.items() if value is not None})
@@ -51,6 +52,18 @@ def _option(row: Row) -> Any:
     elif str in kinds:
         kind = str
     return Annotated[kind | None, typer.Option(*names, help=row.help, metavar=row.metavar, parser=parser)]
+
+
+def _text(row: Row, value: Any) -> Any:
+    """A value as text that a job can hold: where the locale is not UTF-8, the bytes typed in are still what was meant."""
+    if isinstance(value, list):
+        return [_text(row, one) for one in value]
+    if not isinstance(value, str) or row.name == "output":
+        return value
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        raise JobError(f"{row.flag}: not UTF-8 text") from None
 
 
 def _number_or(words: tuple[str, ...]) -> Callable[[str], int | str]:

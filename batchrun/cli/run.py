@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from batchrun.cli import flags
+from batchrun.cli.output import stdout_matters_less
 from batchrun.cli.table import cost_table, say
 from batchrun.settings import Settings
 
@@ -29,6 +30,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
 ) -> None:
     """Run a job, or resume it: the same command again goes on where it stopped."""
+    stdout_matters_less()
     from batchrun import api
     from batchrun.report.progress import Progress
 

@@ -53,10 +53,11 @@ def command() -> Callable[..., tuple[list[str], dict[str, str]]]:
 @pytest.fixture(scope="session")
 def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise: in a fork of a warm process,
-    which is a process like any other. (`command` starts one from nothing.)
+    which is a process like any other. (`command` starts one from nothing.) `out` and `err` are places for its output that
+    warm.py knows.
     """
     folder = tmp_path_factory.mktemp("said")
-    out, err = folder / "out", folder / "err"
+    said_out, said_err = folder / "out", folder / "err"
     line = [sys.executable, str(Path(__file__).with_name("warm.py"))]
     with subprocess.Popen(
         line, env=environment(), cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -65,14 +66,22 @@ def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         assert warm.stdout is not None
 
         def call(
-            *args: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+            *args: object,
+            env: Mapping[str, str] | None = None,
+            cwd: Path | None = None,
+            out: str | None = str(said_out),
+            err: str | None = str(said_err),
         ) -> subprocess.CompletedProcess[str]:
             words = [str(arg) for arg in args]
-            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": str(out), "err": str(err)}
+            said_out.write_bytes(b"")
+            said_err.write_bytes(b"")
+            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": out, "err": err}
             warm.stdin.write(json.dumps(order) + "\n")
             warm.stdin.flush()
             code = int(warm.stdout.readline())
-            return subprocess.CompletedProcess(["batchrun", *words], code, out.read_text(), err.read_text())
+            return subprocess.CompletedProcess(
+                ["batchrun", *words], code, said_out.read_text(errors="replace"), said_err.read_text(errors="replace")
+            )
 
         yield call
         warm.stdin.close()

@@ -1,7 +1,8 @@
 """Runs `batchrun` in forks of one process that has everything loaded: a call costs a fraction of a new interpreter's.
 
 Reads one JSON order a line (args, cwd, env, out, err) and answers with the exit code (negative: the signal). Each call is
-a process of its own, with its own folder, environment and output files.
+a process of its own, with its own folder, environment and output files. An output may also be closed (null), or a pipe
+whose reader has gone ("|").
 """
 
 import gc
@@ -29,10 +30,13 @@ def child(order: dict[str, Any]) -> int:
     os.environ.clear()
     os.environ.update(order["env"])
     for number, name in ((1, "out"), (2, "err")):
-        handle = os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, number)
-        os.close(handle)
+        redirect(number, order[name])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    encoding = order["env"].get("PYTHONIOENCODING", "utf-8")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        place = order[name.removeprefix("std")]
+        stream = None if place is None else open(number, "w", 1, encoding, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
     sys.argv = ["batchrun", *order["args"]]
     try:
         batchrun.cli.main()
@@ -42,6 +46,20 @@ def child(order: dict[str, Any]) -> int:
         traceback.print_exc()
         return 98
     return 0
+
+
+def redirect(number: int, place: str | None) -> None:
+    if place is None:
+        os.close(number)
+    elif place == "|":
+        reader, writer = os.pipe()
+        os.dup2(writer, number)
+        os.close(writer)
+        os.close(reader)
+    else:
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, number)
+        os.close(handle)
 
 
 def main() -> None:
@@ -56,8 +74,9 @@ def main() -> None:
         if pid == 0:
             os.close(answers)
             code = child(json.loads(line))
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
             os._exit(code)
         os.write(answers, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
