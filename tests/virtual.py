@@ -6,6 +6,7 @@ against an endpoint that is a function.
 """
 
 import asyncio
+import dataclasses
 import heapq
 import itertools
 import json
@@ -13,7 +14,7 @@ import random
 import selectors
 import signal
 import unittest.mock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,17 +135,21 @@ Endpoint = Callable[[dict[str, Any], float], "Said | str | int | httpx.Response 
 """(request body, seconds since the run began) → what is said. Without a Said an answer takes two seconds, a fault a tenth."""
 
 
-class Asked(NamedTuple):
-    """One request as it reached the endpoint. `prompt` is the text of its last message, `at` seconds of the run."""
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """One request as it reached the endpoint. `prompt` is the text of its last message, `at` seconds of the run; `status`
+    is what it was answered with, None where no answer came.
+    """
 
     at: float
     prompt: str
+    status: int | None = None
 
 
 class Scripted(httpx.AsyncBaseTransport):
-    """A transport whose other end is a function of a request's body and the time."""
+    """A transport whose other end is a function of a request's body and the time, or another transport."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint | httpx.AsyncBaseTransport) -> None:
         self._endpoint = endpoint
         self._begin = asyncio.get_running_loop().time()
         self._number = itertools.count()
@@ -153,17 +158,24 @@ class Scripted(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        at = asyncio.get_running_loop().time() - self._begin
-        self.asked.append(Asked(at, body["messages"][-1]["content"]))
-        said = self._endpoint(body, at)
-        if not isinstance(said, Said):
-            said = Said(said, 2.0 if isinstance(said, str) else 0.1)
+        asked = Asked(asyncio.get_running_loop().time() - self._begin, body["messages"][-1]["content"])
+        self.asked.append(asked)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await (anyio.sleep_forever() if said.what is None else anyio.sleep(said.after_s))
+            if isinstance(self._endpoint, httpx.AsyncBaseTransport):
+                response = await self._endpoint.handle_async_request(request)
+            else:
+                response = await self._scripted(body, self._endpoint(body, asked.at))
         finally:
             self.in_flight -= 1
+        asked.status = response.status_code
+        return response
+
+    async def _scripted(self, body: dict[str, Any], said: Any) -> httpx.Response:
+        if not isinstance(said, Said):
+            said = Said(said, 2.0 if isinstance(said, str) else 0.1)
+        await (anyio.sleep_forever() if said.what is None else anyio.sleep(said.after_s))
         if isinstance(said.what, Exception):
             raise said.what
         return said.what if isinstance(said.what, httpx.Response) else self._response(body, said.what)
@@ -223,7 +235,7 @@ class Story(NamedTuple):
 
 def arun_virtually(
     job: batchrun.Job,
-    endpoint: Endpoint,
+    endpoint: Endpoint | httpx.AsyncBaseTransport,
     *,
     signals: Mapping[float, signal.Signals] | None = None,
     seed: int = 0,
@@ -231,6 +243,7 @@ def arun_virtually(
 ) -> Story:
     """Run the whole of `batchrun.arun` in virtual time, from its input to its results on the disk.
 
+    `endpoint` may also be a transport that waits by the loop's time, such as `httpx.ASGITransport` with the embedded endpoint.
     `signals` are sent to the run at seconds of it. `settings` go to `arun` (`retry_failed=True`). `seed` is that of every
     jitter: the same story is told the same way again. To be called outside of an event loop, from the main thread where
     there are signals.
@@ -273,12 +286,13 @@ def arun_virtually(
         random.setstate(before)
 
 
-def job_of(folder: Path, rows: int, *, concurrency: int = 8, **tables: Any) -> batchrun.Job:
-    """A job of so many rows whose prompts are their numbers, with its input and its run in `folder`. `tables` are more of
-    the job's (`retry={"max_attempts": 2}`, `limits={…}`).
+def job_of(folder: Path, rows: int | Sequence[str], *, concurrency: int = 8, **tables: Any) -> batchrun.Job:
+    """A job of these prompts, or of so many rows whose prompts are their numbers, with its input and its run in `folder`.
+    `tables` are more of the job's (`retry={"max_attempts": 2}`, `limits={…}`).
     """
     source = folder / "rows.jsonl"
-    source.write_text("".join(f'{{"prompt": "{row}"}}\n' for row in range(rows)), encoding="utf-8")
+    prompts = [str(row) for row in range(rows)] if isinstance(rows, int) else rows
+    source.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
     limits = {"concurrency": concurrency, **tables.pop("limits", {})}
     return batchrun.Job(
         input={"path": str(source)},

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ def command(
     slots: Annotated[int, typer.Option("--slots", help="Answers generated at the same time; 0: no limit.")] = 0,
     rpm: Annotated[int, typer.Option("--rpm", help="Requests per minute; over it: 429.")] = 0,
     tpm: Annotated[int, typer.Option("--tpm", help="Tokens per minute; over it: 429.")] = 0,
+    tokenizer: Annotated[
+        Literal["bytes", "words"],
+        typer.Option("--tokenizer", help="Count tokens as clients estimate them (bytes), or otherwise (words)."),
+    ] = "bytes",
     faults: Annotated[
         str | None, typer.Option("--faults", help="A script of faults: a JSON file, or the text itself.")
     ] = None,
@@ -55,6 +59,7 @@ def command(
             slots=slots,
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
+            tokenizer=tokenizer,
             faults=parse_faults(faults or ""),
             seed=seed,
         )

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from batchrun.embedded import lexicon
 from batchrun.embedded.labels import find_labels, opinion, pick_label
+from batchrun.embedded.lexicon import lexicon
 from batchrun.embedded.requests import ChatRequest
+from batchrun.embedded.tokens import first_tokens
 from batchrun.embedded.wire import ApiError, Choice
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -50,9 +51,9 @@ def _trim(text: str, request: ChatRequest) -> Choice:
     for stop in request.stop:
         text = text.split(stop, 1)[0]
     if request.max_tokens is not None:
-        raw = text.encode()
-        if len(raw) > request.max_tokens * 4:  # the measure of requests.count_tokens
-            return Choice(raw[: request.max_tokens * 4].decode(errors="ignore"), "length")
+        cut = first_tokens(text, request.max_tokens, request.tokenizer)
+        if len(cut) < len(text):
+            return Choice(cut, "length")
     return Choice(text, "stop")
 
 
@@ -90,11 +91,11 @@ def _known(question: str) -> str:
             return calculated
     except (OverflowError, ValueError):
         return ""  # numbers beyond a float
-    if (found := _CAPITAL.search(question)) and (capital := lexicon.CAPITALS.get(found[1].strip())):
+    if (found := _CAPITAL.search(question)) and (capital := lexicon().capitals.get(found[1].strip())):
         return capital
-    if (found := _SYMBOL.search(question)) and found[2] in lexicon.ELEMENTS:
-        return str(lexicon.ELEMENTS[found[2]][found[1] != "symbol"])
-    for words, fact in lexicon.FACTS:
+    if (found := _SYMBOL.search(question)) and found[2] in lexicon().elements:
+        return str(lexicon().elements[found[2]][found[1] != "symbol"])
+    for words, fact in lexicon().facts:
         if all(word in question for word in words):
             return fact
     return ""
@@ -127,15 +128,15 @@ def _number(value: float) -> str:
 
 
 def _say(request: ChatRequest, chance: int) -> str:
-    words = request.user.split()
+    known, words = lexicon(), request.user.split()
     if _CHINESE.search(request.user) and not _TRANSLATED.search(f"{request.system}\n{request.user}"):
-        chosen = lexicon.CHINESE_SENTENCES[chance % len(lexicon.CHINESE_SENTENCES)]
+        chosen = known.chinese_sentences[chance % len(known.chinese_sentences)]
         return chosen.format(echo="".join(words)[:16].rstrip("？。！，?!.,"))
     echo = " ".join(words[:8])[:80].rstrip("?.!,:;") or "this"
-    text = lexicon.SENTENCES[chance % len(lexicon.SENTENCES)].format(echo=echo)
+    text = known.sentences[chance % len(known.sentences)].format(echo=echo)
     if found := _LENGTH.search(request.user):
         wanted = int(found[1])
-        filler = lexicon.FILLER.split()
+        filler = known.filler.split()
         text = " ".join([*text.split(), *(filler * (wanted // len(filler) + 1))][:wanted])
     return text
 

@@ -24,9 +24,10 @@ from batchrun.embedded.behaviour import Behaviour
 from batchrun.embedded.connection import ClientGone, break_off, is_gone, open_connections, while_connected
 from batchrun.embedded.faults import Fault, Script
 from batchrun.embedded.quota import Quota
-from batchrun.embedded.requests import ChatRequest, count_tokens, parse_request
+from batchrun.embedded.requests import ChatRequest, parse_request
 from batchrun.embedded.shapes import SHAPES, Shape, as_chat
 from batchrun.embedded.stats import Stats
+from batchrun.embedded.tokens import count_tokens
 
 _MAX_BODY = 64 * 2**20
 Outcome = Literal["ok", "error", "aborted"]
@@ -45,7 +46,7 @@ class Chat:
         self._behaviour = behaviour
         self._stats = stats
         self._script = Script(behaviour.faults, behaviour.seed)
-        self._quota = Quota(behaviour.requests_per_minute, behaviour.tokens_per_minute, time.monotonic())
+        self._quota = Quota(behaviour.requests_per_minute, behaviour.tokens_per_minute)
         self._slots = asyncio.Semaphore(behaviour.slots) if behaviour.slots else nullcontext()
         self._key = None if behaviour.api_key is None else behaviour.api_key.encode()
 
@@ -91,14 +92,16 @@ class Chat:
             return "error"
         self.authorise(scope)
         given, chat = ({}, body) if self._shape is None else as_chat(self._shape, body)
-        request = parse_request(chat, self._behaviour.models, self._behaviour.context_length)
+        behaviour = self._behaviour
+        request = parse_request(chat, behaviour.models, behaviour.context_length, behaviour.tokenizer)
         speaks = self._shape is None or self._shape.limit is not None
-        choices = answer(request, self._behaviour.seed) if speaks else []
+        choices = answer(request, behaviour.seed) if speaks else []
         charged = request.prompt_tokens + (request.max_tokens or 0) * request.n
         headers = [_request_id(number, digest)]
         if self._quota.limited:
-            self._quota.admit(charged, time.monotonic())
-            headers += self._quota.headers(time.monotonic())
+            now = asyncio.get_running_loop().time()
+            self._quota.admit(charged, now)
+            headers += self._quota.headers(now)
         usage = _usage(request, choices)
         self._quota.settle(charged, usage.total_tokens)
         stream = request.stream
@@ -110,7 +113,7 @@ class Chat:
             whole = self._shape.reply(given, f"{digest:016x}", int(time.time()), request, choices, usage)
             reply = play.Reply(stream=False, head=(), body=(wire.encode(whole),), tail=(), headers=headers)
         outcome: Outcome = "ok"
-        if fault is None and self._behaviour.instant:
+        if fault is None and behaviour.instant:
             if is_gone(scope):
                 return "aborted"
             await play.send_reply(send, reply)
@@ -170,7 +173,7 @@ def _request_id(number: int, digest: int) -> play.Header:
 
 
 def _usage(request: ChatRequest, choices: list[wire.Choice]) -> wire.Usage:
-    completion_tokens = sum(count_tokens(choice.text) for choice in choices)
+    completion_tokens = sum(count_tokens(choice.text, request.tokenizer) for choice in choices)
     return wire.Usage(request.prompt_tokens, completion_tokens, request.prompt_tokens + completion_tokens)
 
 

@@ -8,6 +8,7 @@ reads it.
 import msgspec
 
 from batchrun.embedded.faults import Fault
+from batchrun.embedded.tokens import Tokenizer
 
 DEFAULT_MODELS = ("embedded-small", "claude-3-5-sonnet-20241022")
 """What /v1/models lists when no model is named."""
@@ -23,6 +24,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `slots`                answers generated at the same time; others wait in the order in which they came
     `requests_per_minute`  a bucket that holds one minute's worth and refills evenly
     `tokens_per_minute`    the same, charged with the prompt plus `max_tokens`, settled with what was used
+    `tokenizer`            how tokens are counted: `bytes`, as clients estimate, or `words`, which differs (tokens.py)
     `context_length`       prompt plus `max_tokens` may not exceed it
     `faults`               the first fault that applies to a request is played
     `seed`                 part of the hash that chooses answers, and of the faults' probability
@@ -35,6 +37,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     slots: int = 0
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
+    tokenizer: Tokenizer = "bytes"
     context_length: int = 128_000
     faults: tuple[Fault, ...] = ()
     seed: int = 0

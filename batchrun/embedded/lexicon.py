@@ -1,374 +1,62 @@
-"""Word lists that the embedded endpoint answers from: opinions, topics and a little common knowledge.
+"""The words that the embedded endpoint answers from: opinions, topics and a little common knowledge.
 
-Data and nothing else. The lists are short on purpose: the answers should be plausible, not perfect.
+The lists stand in lexicon.json beside this module, and are read when first asked for. They are short on purpose: the
+answers should be plausible, not perfect. Code must never stand in the data, nor words in the code.
 """
 
-GOOD = frozenset(
-    [
-        "admirable",
-        "amazing",
-        "awesome",
-        "beautiful",
-        "best",
-        "better",
-        "bargain",
-        "brilliant",
-        "charming",
-        "clear",
-        "comfortable",
-        "comfy",
-        "crisp",
-        "delicious",
-        "delight",
-        "delighted",
-        "delightful",
-        "durable",
-        "easy",
-        "easily",
-        "effective",
-        "elegant",
-        "enjoy",
-        "enjoyed",
-        "excellent",
-        "exceptional",
-        "fantastic",
-        "fast",
-        "favourite",
-        "favorite",
-        "finally",
-        "flawless",
-        "fresh",
-        "friendly",
-        "fun",
-        "generous",
-        "glad",
-        "good",
-        "gorgeous",
-        "great",
-        "happy",
-        "helpful",
-        "impressed",
-        "impressive",
-        "incredible",
-        "joy",
-        "light",
-        "lovely",
-        "love",
-        "loved",
-        "loves",
-        "magic",
-        "marvellous",
-        "natural",
-        "neat",
-        "nice",
-        "nicely",
-        "outstanding",
-        "perfect",
-        "perfectly",
-        "pleasant",
-        "pleased",
-        "pleasure",
-        "powerful",
-        "precise",
-        "quality",
-        "quick",
-        "quiet",
-        "recommend",
-        "recommended",
-        "reliable",
-        "roomy",
-        "sharp",
-        "smooth",
-        "soft",
-        "solid",
-        "spotless",
-        "stunning",
-        "sturdy",
-        "superb",
-        "terrific",
-        "thrilled",
-        "tasty",
-        "treat",
-        "warm",
-        "wonderful",
-        "works",
-        "worth",
-        "推荐",
-        "喜欢",
-        "满意",
-        "不错",
-        "优秀",
-        "很好",
-        "好用",
-        "完美",
-        "值得",
-        "漂亮",
-    ]
-)
-BAD = frozenset(
-    [
-        "annoying",
-        "annoyed",
-        "avoid",
-        "awful",
-        "bad",
-        "badly",
-        "blurry",
-        "boring",
-        "break",
-        "breaks",
-        "broke",
-        "broken",
-        "burnt",
-        "cheap",
-        "cheaply",
-        "confusing",
-        "cracked",
-        "crashes",
-        "dead",
-        "defective",
-        "died",
-        "dies",
-        "dirty",
-        "disappointed",
-        "disappointing",
-        "disappointment",
-        "disconnects",
-        "disgusting",
-        "dreadful",
-        "dull",
-        "failed",
-        "fails",
-        "faulty",
-        "fell",
-        "flimsy",
-        "frustrating",
-        "garbage",
-        "hate",
-        "hated",
-        "horrible",
-        "horribly",
-        "junk",
-        "lacks",
-        "leaked",
-        "leaking",
-        "leaks",
-        "loose",
-        "loud",
-        "mediocre",
-        "misleading",
-        "mess",
-        "missing",
-        "never",
-        "noisy",
-        "overpriced",
-        "pathetic",
-        "peeled",
-        "poor",
-        "poorly",
-        "refund",
-        "regret",
-        "returned",
-        "returning",
-        "rubbish",
-        "ruined",
-        "rusted",
-        "scratched",
-        "sheds",
-        "shrank",
-        "slow",
-        "smells",
-        "sour",
-        "stopped",
-        "terrible",
-        "thin",
-        "tore",
-        "torn",
-        "ugly",
-        "unbearable",
-        "uncomfortable",
-        "unreliable",
-        "unusable",
-        "useless",
-        "waste",
-        "weak",
-        "worse",
-        "worst",
-        "wrong",
-        "yellowed",
-        "失望",
-        "糟糕",
-        "太差",
-        "很差",
-        "难用",
-        "垃圾",
-        "后悔",
-        "退货",
-        "坏了",
-        "不好",
-    ]
-)
-HEDGES = frozenset(
-    [
-        "acceptable",
-        "adequate",
-        "average",
-        "okay",
-        "ok",
-        "fine",
-        "mixed",
-        "standard",
-        "ordinary",
-        "decent",
-        "evens",
-        "medium",
-        "expected",
-        "neither",
-        "described",
-        "一般",
-        "还行",
-        "凑合",
-        "普通",
-    ]
-)
-NEGATIONS = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "don't",
-        "doesn't",
-        "didn't",
-        "isn't",
-        "wasn't",
-        "can't",
-        "cannot",
-        "couldn't",
-        "won't",
-        "hardly",
-        "without",
-    ]
-)
+import functools
+from pathlib import Path
 
-POSITIVE = frozenset(
-    ["positive", "pos", "good", "favourable", "favorable", "happy", "satisfied", "正面", "积极", "好评", "正向"]
-)
-NEGATIVE = frozenset(
-    [
-        "negative",
-        "neg",
-        "bad",
-        "unfavourable",
-        "unfavorable",
-        "unhappy",
-        "unsatisfied",
-        "dissatisfied",
-        "负面",
-        "消极",
-        "差评",
-        "负向",
-    ]
-)
-NEUTRAL = frozenset(["neutral", "neu", "mixed", "average", "中性", "中立", "中评"])
+import msgspec
 
-TOPICS: dict[str, frozenset[str]] = {
-    "spam": frozenset(
-        ["free", "win", "winner", "prize", "click", "offer", "cash", "urgent", "claim", "lottery", "guaranteed"]
-    ),
-    "billing": frozenset(
-        ["charge", "charged", "invoice", "refund", "payment", "pay", "paid", "price", "bill", "card", "subscription"]
-    ),
-    "shipping": frozenset(
-        ["deliver", "delivery", "delivered", "parcel", "package", "courier", "shipped", "late", "arrived", "tracking"]
-    ),
-    "technical": frozenset(
-        ["crash", "crashes", "error", "bug", "screen", "install", "update", "freeze", "login", "app", "software"]
-    ),
-    "account": frozenset(["account", "password", "login", "email", "profile", "username", "sign"]),
-    "sports": frozenset(["match", "team", "goal", "season", "player", "coach", "cup", "league", "game"]),
-    "business": frozenset(["market", "shares", "company", "profit", "bank", "economy", "stock", "trade"]),
-    "politics": frozenset(["election", "minister", "vote", "parliament", "government", "president", "party", "law"]),
-    "science": frozenset(["study", "research", "scientists", "space", "cell", "climate", "theory", "planet"]),
-    "technology": frozenset(["phone", "software", "computer", "chip", "internet", "data", "device", "robot"]),
-}
+_DATA = Path(__file__).with_name("lexicon.json")
+_CHINESE = "\u4e00"
+"""The first of the ideographs: a word above it is Chinese."""
 
-CAPITALS: dict[str, str] = {
-    "australia": "Canberra",
-    "austria": "Vienna",
-    "brazil": "Brasília",
-    "canada": "Ottawa",
-    "china": "Beijing",
-    "egypt": "Cairo",
-    "france": "Paris",
-    "germany": "Berlin",
-    "greece": "Athens",
-    "india": "New Delhi",
-    "ireland": "Dublin",
-    "italy": "Rome",
-    "japan": "Tokyo",
-    "kenya": "Nairobi",
-    "mexico": "Mexico City",
-    "new zealand": "Wellington",
-    "norway": "Oslo",
-    "poland": "Warsaw",
-    "portugal": "Lisbon",
-    "spain": "Madrid",
-    "sweden": "Stockholm",
-    "turkey": "Ankara",
-    "uruguay": "Montevideo",
-}
-ELEMENTS: dict[str, tuple[str, int]] = {
-    "hydrogen": ("H", 1),
-    "helium": ("He", 2),
-    "carbon": ("C", 6),
-    "nitrogen": ("N", 7),
-    "oxygen": ("O", 8),
-    "sodium": ("Na", 11),
-    "potassium": ("K", 19),
-    "iron": ("Fe", 26),
-    "copper": ("Cu", 29),
-    "silver": ("Ag", 47),
-    "gold": ("Au", 79),
-    "lead": ("Pb", 82),
-}
-FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("largest", "planet"), "Jupiter"),
-    (("closest", "planet", "sun"), "Mercury"),
-    (("humans", "land", "moon"), "1969"),
-    (("berlin wall", "fall"), "1989"),
-    (("titanic", "sink"), "1912"),
-    (("first world war", "begin"), "1914"),
-    (("second world war", "end"), "1945"),
-    (("metres", "kilometre"), "1000"),
-    (("minutes", "in a day"), "1440"),
-    (("minutes", "in an hour"), "60"),
-    (("bits", "byte"), "8"),
-    (("degrees", "right angle"), "90"),
-    (("legs", "spider"), "8"),
-    (("days", "in a week"), "7"),
-    (("si unit", "force"), "newton"),
-    (("si unit", "pressure"), "pascal"),
-    (("si unit", "resistance"), "ohm"),
-    (("water", "freeze", "celsius"), "0"),
-    (("water", "boil", "celsius"), "100"),
-    (("german", "water"), "Wasser"),
-    (("wrote", "hamlet"), "William Shakespeare"),
-)
-"""An answer, and the words that must all stand in the question."""
 
-SENTENCES = (
-    "In short, “{echo}” depends mostly on what you want to do with it.",
-    "About “{echo}”: start with the simplest case and build from there.",
-    "Here is a brief answer to “{echo}”. The main point is to keep it clear and check the details.",
-    "There are three things to know about “{echo}”: what it is, why it matters and where it ends.",
-    "“{echo}” is a good subject. A short answer is that it works best step by step.",
-)
-CHINESE_SENTENCES = (
-    "关于“{echo}”，简单来说，要看具体的情况。",
-    "您好，“{echo}”是一个好问题，建议从最基本的部分开始了解。",
-    "我的看法是：“{echo}”最重要的是清楚和准确。",
-)
-FILLER = (
-    "The answer goes on in the same manner, one plain sentence after another, so that its length can be relied upon. "
-    "Each part follows from the one before it, and none of them says more than it must. "
-)
+class Lexicon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Words in lower case. `good` and `bad` are what a text may say, `positive`, `negative` and `neutral` what a label for
+    it may be called; `hedges` make a weak opinion none, `negations` turn the words behind them.
+
+    `topics` are words by label, `elements` symbol and atomic number by name. A fact is the words that must all stand in a
+    question, and its answer. `{echo}` in a sentence is the start of what was asked.
+    """
+
+    good: frozenset[str]
+    bad: frozenset[str]
+    hedges: frozenset[str]
+    negations: frozenset[str]
+    positive: frozenset[str]
+    negative: frozenset[str]
+    neutral: frozenset[str]
+    topics: dict[str, frozenset[str]]
+    capitals: dict[str, str]
+    elements: dict[str, tuple[str, int]]
+    facts: list[tuple[list[str], str]]
+    sentences: list[str]
+    chinese_sentences: list[str]
+    filler: str
+
+    @property
+    def opinions(self) -> frozenset[str]:
+        """Every label that says how good something is."""
+        return self.positive | self.negative | self.neutral
+
+
+@functools.cache
+def lexicon() -> Lexicon:
+    """The lexicon, read once."""
+    return msgspec.json.decode(_DATA.read_bytes(), type=Lexicon)
+
+
+@functools.cache
+def chinese_opinions() -> list[str]:
+    """The labels in Chinese, which stand in a text without spaces around them."""
+    return sorted(word for word in lexicon().opinions if word > _CHINESE)
+
+
+@functools.cache
+def chinese_words() -> list[tuple[str, int]]:
+    """Good and bad words in Chinese with what they count."""
+    found = [(word, 1) for word in lexicon().good if word > _CHINESE]
+    return found + [(word, -1) for word in lexicon().bad if word > _CHINESE]

@@ -62,7 +62,7 @@ async def send_paced(send: Send, reply: Reply, tokens: int, first_token_s: float
         return await send_reply(send, reply)
     await _start_reply(send, reply)
     await _more(send, b"".join(reply.head))
-    at, pace = 0, tokens_per_s * max(1.0, len(reply.body) / max(tokens, 1))
+    at, pace = 0, tokens_per_s * len(reply.body) / max(tokens, 1)
     while at < len(reply.body):
         elapsed = asyncio.get_running_loop().time() - started - first_token_s
         due = min(len(reply.body), max(at + 1, int(elapsed * pace) + 1))

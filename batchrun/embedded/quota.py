@@ -11,16 +11,16 @@ Header = tuple[bytes, bytes]
 
 
 class Bucket:
-    """Holds one minute's worth, starts full, refills evenly."""
+    """Holds one minute's worth, is full when it is first looked at, refills evenly."""
 
-    def __init__(self, per_minute: int, now: float) -> None:
+    def __init__(self, per_minute: int) -> None:
         self.limit = per_minute
         self.rate = per_minute / 60.0
         self._level = float(per_minute)
-        self._then = now
+        self._then = math.inf
 
     def level(self, now: float) -> float:
-        self._level = min(float(self.limit), self._level + (now - self._then) * self.rate)
+        self._level = min(float(self.limit), self._level + max(0.0, now - self._then) * self.rate)
         self._then = now
         return self._level
 
@@ -36,9 +36,9 @@ class Bucket:
 class Quota:
     """Admission of requests under `requests_per_minute` and `tokens_per_minute`."""
 
-    def __init__(self, requests_per_minute: int, tokens_per_minute: int, now: float) -> None:
-        self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
-        self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
+    def __init__(self, requests_per_minute: int, tokens_per_minute: int) -> None:
+        self._requests = Bucket(requests_per_minute) if requests_per_minute else None
+        self._tokens = Bucket(tokens_per_minute) if tokens_per_minute else None
 
     @property
     def limited(self) -> bool:

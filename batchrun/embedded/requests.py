@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from batchrun.embedded.tokens import Tokenizer, count_tokens
 from batchrun.embedded.wire import ApiError
 
 _decode = msgspec.json.Decoder().decode
@@ -42,14 +43,10 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     include_usage: bool
     response_format: dict[str, Any] | None
     flavour: str
+    tokenizer: Tokenizer
 
 
-def count_tokens(text: str) -> int:
-    """Estimate, in a way that is the same everywhere: one token for four bytes of UTF-8, rounded up."""
-    return (len(text.encode()) + 3) // 4
-
-
-def parse_request(raw: bytes, models: tuple[str, ...], context_length: int) -> ChatRequest:
+def parse_request(raw: bytes, models: tuple[str, ...], context_length: int, tokenizer: Tokenizer) -> ChatRequest:
     """Read the request in `raw`; raises ApiError (400, or 404 for an unknown model)."""
     try:
         body = _decode(raw)
@@ -71,7 +68,7 @@ def parse_request(raw: bytes, models: tuple[str, ...], context_length: int) -> C
             param="model",
             code="model_not_found",
         )
-    system, earlier, user, prompt_tokens = _read_messages(body)
+    system, earlier, user, prompt_tokens = _read_messages(body, tokenizer)
     for name, low, high, whole in _RANGES:
         if (value := body.get(name)) is not None:
             _check_range(name, value, low, high, whole=whole)
@@ -101,10 +98,11 @@ def parse_request(raw: bytes, models: tuple[str, ...], context_length: int) -> C
         include_usage=_include_usage(body.get("stream_options"), stream=bool(stream)),
         response_format=_response_format(body.get("response_format")),
         flavour=f"{body.get('temperature')}|{body.get('top_p')}|{body.get('seed')}",
+        tokenizer=tokenizer,
     )
 
 
-def _read_messages(body: dict[str, Any]) -> tuple[str, str, str, int]:
+def _read_messages(body: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str, int]:
     messages = body.get("messages")
     if messages is None:
         raise _missing("messages")
@@ -133,7 +131,7 @@ def _read_messages(body: dict[str, Any]) -> tuple[str, str, str, int]:
                 code="invalid_value",
             )
         text, extra = _read_content(message, role, where)
-        tokens += count_tokens(text) + extra + _MESSAGE_OVERHEAD
+        tokens += count_tokens(text, tokenizer) + extra + _MESSAGE_OVERHEAD
         if role in ("system", "developer"):
             system = f"{system}\n{text}" if system else text
         elif role == "user":

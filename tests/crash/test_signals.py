@@ -16,7 +16,6 @@ from points import Calls, Point
 
 CONCURRENCY = 8
 ROWS = 120
-GRACE_S = 10
 STOPPERS = (signal.SIGINT, signal.SIGTERM)
 SAMPLE = 8
 
@@ -53,9 +52,11 @@ def test_a_hangup_drains_like_sigterm(slow: tuple[Site, Bench]) -> None:
 
 
 def test_a_second_interrupt_ends_at_once(slow: tuple[Site, Bench]) -> None:
-    """Ctrl-C again does not wait for answers that take a minute; lost is only what was in flight, and it is confessed."""
+    """Ctrl-C again does not wait for answers, though the grace would; lost is only what was in flight, and it is confessed."""
     site, bench = slow
     folder = site.fresh()
+    job = folder.parent / "job.toml"
+    job.write_text(job.read_text() + "[timeouts]\ndrain = 600\n")  # it would see the answers, which come after a minute
     site.write_rows(CONCURRENCY)
     flags = ("--system", "Stall.")
     running = bench.start(folder, *flags, concurrency=CONCURRENCY)
@@ -70,10 +71,8 @@ def test_a_second_interrupt_ends_at_once(slow: tuple[Site, Bench]) -> None:
 
 
 def interrupt_until_it_ends(bench: Bench, running: Running) -> None:
-    """Ctrl-C, and again: at the latest when the first one's grace would be over, the run must have ended."""
-    deadline = time.monotonic() + 0.8 * GRACE_S
+    """Ctrl-C, and again, until the run has ended."""
     while bench.lives(running.pid):
-        assert time.monotonic() < deadline, "the second Ctrl-C waits as the first one does"
         os.kill(running.pid, signal.SIGINT)
         time.sleep(0.05)
 

@@ -1,7 +1,7 @@
 """What the embedded endpoint answers, refuses and spoils, without a connection."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -10,14 +10,15 @@ from batchrun.embedded import Behaviour, Fault, parse_faults
 from batchrun.embedded.answers import answer
 from batchrun.embedded.faults import Script
 from batchrun.embedded.quota import Quota
-from batchrun.embedded.requests import ChatRequest, count_tokens, parse_request
+from batchrun.embedded.requests import ChatRequest, parse_request
+from batchrun.embedded.tokens import Tokenizer, count_tokens
 from batchrun.embedded.wire import ApiError
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 
 
 def read(**body: Any) -> ChatRequest:
-    return parse_request(json.dumps({"model": "m", "messages": HELLO, **body}).encode(), (), 1000)
+    return parse_request(json.dumps({"model": "m", "messages": HELLO, **body}).encode(), (), 1000, "bytes")
 
 
 def say(text: str, **body: Any) -> str:
@@ -71,16 +72,16 @@ def test_a_bad_request_is_refused_as_openai_does(body: dict[str, Any], param: st
 def test_a_body_that_is_no_json_object_is_a_400(raw: bytes) -> None:
     """Whatever arrives is refused, and never crashes."""
     with pytest.raises(ApiError) as caught:
-        parse_request(raw, (), 1000)
+        parse_request(raw, (), 1000, "bytes")
     assert caught.value.status == 400
 
 
 def test_an_unknown_model_is_a_404() -> None:
     """It is, once models are named; before, any name will do."""
     raw = json.dumps({"model": "other", "messages": HELLO}).encode()
-    assert parse_request(raw, (), 1000).model == "other"
+    assert parse_request(raw, (), 1000, "bytes").model == "other"
     with pytest.raises(ApiError) as caught:
-        parse_request(raw, ("m",), 1000)
+        parse_request(raw, ("m",), 1000, "bytes")
     assert caught.value.status == 404
     assert json.loads(caught.value.body)["error"]["code"] == "model_not_found"
 
@@ -89,7 +90,7 @@ def test_the_request_of_the_api_page_is_accepted() -> None:
     """Its content is a list of parts; tokens are counted over their text."""
     request = read(messages=[{"role": "user", "content": [{"type": "text", "text": "你好"}]}], stream=True, top_p=1)
     assert (request.user, request.stream) == ("你好", True)
-    assert request.prompt_tokens == 3 + 4 + count_tokens("你好") == 9
+    assert request.prompt_tokens == 3 + 4 + count_tokens("你好", "bytes") == 9
 
 
 @pytest.mark.parametrize(
@@ -144,12 +145,24 @@ def test_the_same_body_gets_the_same_answer() -> None:
     assert say("Tell me about rivers") == say("Tell me about rivers") == say("Tell me about rivers", stream=True)
 
 
-def test_max_tokens_and_stop_cut_the_answer() -> None:
+@pytest.mark.parametrize("tokenizer", get_args(Tokenizer))
+@pytest.mark.parametrize("asked", [HELLO, [{"role": "user", "content": "为什么天空是蓝色的？"}]])
+def test_max_tokens_and_stop_cut_the_answer(tokenizer: Tokenizer, asked: Any) -> None:
     """By the same measure that usage is counted with, and never inside a character."""
-    (whole,) = answer(read(), 0)
-    (cut,) = answer(read(max_tokens=3), 0)
-    assert (cut.finish_reason, count_tokens(cut.text)) == ("length", 3)
+
+    def reading(**more: Any) -> ChatRequest:
+        return parse_request(json.dumps({"model": "m", "messages": asked, **more}).encode(), (), 1000, tokenizer)
+
+    (whole,) = answer(reading(), 0)
+    (cut,) = answer(reading(max_tokens=4), 0)
+    assert (cut.finish_reason, count_tokens(cut.text, tokenizer)) == ("length", 4)
     assert whole.text.startswith(cut.text)
+    assert answer(reading(max_tokens=count_tokens(whole.text, tokenizer)), 0) == [whole]
+
+
+def test_stop_ends_the_answer_before_it() -> None:
+    """A stop sequence is not part of the answer, and ends it in good order."""
+    (whole,) = answer(read(), 0)
     (stopped,) = answer(read(stop=whole.text[5:8]), 0)
     assert (stopped.text, stopped.finish_reason) == (whole.text[:5], "stop")
     (chinese,) = answer(read(messages=[{"role": "user", "content": "你好"}], max_tokens=1), 0)
@@ -241,7 +254,7 @@ def test_probability_is_seeded() -> None:
 
 def test_quota_refuses_and_tells_when_to_return() -> None:
     """A bucket holds one minute's worth; the wait that is told is enough."""
-    quota = Quota(2, 0, 0.0)
+    quota = Quota(2, 0)
     quota.admit(1, 0.0)
     quota.admit(1, 0.0)
     with pytest.raises(ApiError) as caught:
@@ -254,13 +267,29 @@ def test_quota_refuses_and_tells_when_to_return() -> None:
 
 def test_tokens_are_settled_and_too_large_is_final() -> None:
     """What was reserved and not used comes back; a request beyond the limit is told no time to wait."""
-    quota = Quota(0, 100, 0.0)
+    quota = Quota(0, 100)
     quota.admit(100, 0.0)
     quota.settle(100, 10)
     quota.admit(90, 0.0)
     with pytest.raises(ApiError, match="too large") as caught:
         quota.admit(101, 0.0)
     assert b"retry-after" not in dict(caught.value.headers)
+
+
+@pytest.mark.parametrize(
+    ("text", "as_bytes", "as_words"),
+    [
+        ("", 0, 0),
+        ("The quick brown fox jumps over the lazy dog, in 1984.", 14, 13),
+        ("为什么天空是蓝色的？", 8, 10),
+        ("Jahrhundertereignisse", 6, 4),
+        ("x[0] = {'a': 1}", 4, 12),
+        ("   \n", 1, 0),
+    ],
+)
+def test_two_tokenizers_count_differently(text: str, as_bytes: int, as_words: int) -> None:
+    """Four bytes a token, or ideographs, signs and pieces of words; usage says what was counted."""
+    assert (count_tokens(text, "bytes"), count_tokens(text, "words")) == (as_bytes, as_words)
 
 
 def test_settings_are_checked() -> None:

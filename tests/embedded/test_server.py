@@ -97,7 +97,7 @@ def test_every_fault_is_seen_as_meant(client: httpx.Client) -> None:
     """Resets, cuts, errors in streams, pages and garbage reach the client; the endpoint goes on."""
     script = (
         "reset match=RESET; cut match=CUT; error_in_stream match=INSIDE; html match=HTML; garbage match=GARBAGE;"
-        "503 match=STATUS retry-after=1; as_json match=PLAIN; slow match=SLOW seconds=0.2;"
+        "503 match=STATUS retry-after=1; as_json match=PLAIN;"
         "stall match=STALL seconds=5 part=headers; 500 match=ONCE times=1"
     )
     with embedded_endpoint(Behaviour(faults=parse_faults(script))) as url:
@@ -115,7 +115,6 @@ def test_every_fault_is_seen_as_meant(client: httpx.Client) -> None:
             with pytest.raises(ValueError, match=r"."):
                 garbage.json()
             assert client.post(path, json=body("PLAIN", stream=stream)).json()["object"] == "chat.completion"
-            assert client.post(path, json=body("SLOW", stream=stream)).elapsed.total_seconds() > 0.15
         with pytest.raises(httpx.RemoteProtocolError):
             client.post(path, json=body("CUT"))
         cut = client.post(path, json=body("CUT", stream=True))
@@ -127,36 +126,22 @@ def test_every_fault_is_seen_as_meant(client: httpx.Client) -> None:
         assert "error" in events(inside.text)[-1]
         assert [client.post(path, json=body("ONCE")).status_code for _ in range(2)] == [500, 200]
         seen = stats(client, url)
-        assert seen["received"] == seen["answered"] + seen["aborted"] == 20
-        assert (seen["ok"], seen["aborted"], seen["in_flight"]) == (5, 5, 0)
+        assert seen["received"] == seen["answered"] + seen["aborted"] == 18
+        assert (seen["ok"], seen["aborted"], seen["in_flight"]) == (3, 5, 0)
 
 
-def test_slots_queue_and_pace(client: httpx.Client) -> None:
-    """Two at a time: four answers of 0.2 s take 0.4 s. Who leaves the queue is noticed and not answered."""
-    with embedded_endpoint(Behaviour(slots=2, first_token_s=0.2)) as url:
+def test_who_leaves_the_queue_is_not_answered(client: httpx.Client) -> None:
+    """A client that gives up while all slots are taken, or while its answer is generated, is noticed: it is counted as
+    aborted, and its place goes to the next.
+    """
+    with embedded_endpoint(Behaviour(slots=1, faults=parse_faults("slow match=LONG seconds=600"))) as url:
         path = f"{url}/chat/completions"
-        client.get(url + "/models")
-        started = time.monotonic()
-        with ThreadPoolExecutor(5) as pool:
-            asked = [pool.submit(client.post, path, json=body(f"{n}")) for n in range(4)]
-            assert {one.result().status_code for one in asked} == {200}
-        assert 0.35 < time.monotonic() - started < 1.5
-        with pytest.raises(httpx.ReadTimeout):
-            client.post(path, json=body(), timeout=0.05)
-        time.sleep(0.1)
+        with ThreadPoolExecutor(2) as pool:
+            gone = [pool.submit(client.post, path, json=body(f"LONG {n}"), timeout=0.3) for n in range(2)]
+            assert all(isinstance(one.exception(), httpx.ReadTimeout) for one in gone)
+        assert client.post(path, json=body("short")).status_code == 200
         seen = stats(client, url)
-        assert (seen["ok"], seen["aborted"], seen["in_flight"], seen["max_in_flight"]) == (4, 1, 0, 4)
-
-
-def test_a_paced_stream_arrives_piece_by_piece(client: httpx.Client) -> None:
-    """Its first content comes well before its end."""
-    with (
-        embedded_endpoint(Behaviour(tokens_per_s=50)) as url,
-        client.stream("POST", f"{url}/chat/completions", json=body("Hello", stream=True)) as answer,
-    ):
-        times = [time.monotonic() for _ in answer.iter_raw()]
-    assert len(times) > 5
-    assert times[-1] - times[0] > 0.2
+        assert (seen["ok"], seen["aborted"], seen["in_flight"], seen["max_in_flight"]) == (1, 2, 0, 2)
 
 
 def test_repeats_are_counted_and_the_ledger_is_kept(client: httpx.Client, tmp_path: Path) -> None:

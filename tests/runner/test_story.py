@@ -1,14 +1,20 @@
 """Whole runs in virtual time: from the input to the results on the disk, against an endpoint that is a function."""
 
+import bisect
+import itertools
+import random
 import signal
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pyarrow.compute as pc
 import pytest
 
+from batchrun.embedded import Behaviour
+from batchrun.embedded.app import build_app
+from batchrun.embedded.tokens import Tokenizer
 from virtual import EPOCH, Said, arun_virtually, job_of
 
 
@@ -99,3 +105,33 @@ def test_a_refused_connection_is_tried_again(tmp_path: Path) -> None:
     )
     assert story.counts() == (200, 0)
     assert story.seconds > 30 + 20 * 2.0
+
+
+PROSE = "A carrier went down to the harbour at dawn, and nobody there had heard of the ship that he was asking for. "
+CHINESE = "清晨，一位信使来到港口，没有人听说过他要找的那艘船。"
+CODE = "for (i = 0; i < n; i++) { a[i] = b[i] * c[i] + d[i]; if (a[i] > 0.5) { k += 1; } }\n"
+
+
+@pytest.mark.parametrize("who", ["endpoint", "user"])
+@pytest.mark.parametrize("text", [CHINESE, PROSE + CHINESE + CODE], ids=["chinese", "mixed"])
+@pytest.mark.parametrize("tokenizer", get_args(Tokenizer))
+def test_tokens_a_minute_hold_with_any_tokenizer(tmp_path: Path, tokenizer: Tokenizer, text: str, who: str) -> None:
+    """20,000 tokens a minute, allowed by the user or stated by the embedded endpoint's headers, whatever a token is to it:
+    no more are taken in any minute, or nobody is refused for more, and nearly all of them are used.
+    """
+    limit = 20_000
+    dice = random.Random(5)
+    prompts = [f"{row} {text * dice.randint(1, 900 // len(text))}" for row in range(160)]
+    server = Behaviour(tokenizer=tokenizer, tokens_per_minute=limit if who == "endpoint" else 0, first_token_s=0.5)
+    job = job_of(
+        tmp_path, prompts, params={"max_tokens": 60}, limits={"tokens_per_minute": limit} if who == "user" else {}
+    )
+    story = arun_virtually(job, httpx.ASGITransport(build_app(server)))
+    assert story.counts() == (160, 0)
+    assert [one for one in story.asked if one.status != 200] == []
+    table = story.outcome.results.sort_by("started_at")
+    starts = [at / 1e6 for at in table["started_at"].cast("int64").to_pylist()]
+    sums = [0, *itertools.accumulate(table["total_tokens"].to_pylist())]
+    assert sums[-1] / story.seconds * 60 > 0.93 * limit
+    if who == "user":
+        assert max(sums[bisect.bisect_left(starts, at + 60)] - sums[n] for n, at in enumerate(starts)) <= limit
