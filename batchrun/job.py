@@ -1,24 +1,30 @@
 """The job: what to run, as frozen records with every default in one place (contract.md §5).
 
 `load` reads a TOML file, `from_table` a plain dict; both refuse unknown keys and wrong types by name, with the nearest
-valid key. Nothing here touches the endpoint, the input or the environment.
+valid key. A name in backticks in a table's docstring is a key; a value out of its range is a JobError that says so.
+Nothing here touches the endpoint, the input or the environment.
 """
 
-import difflib
-import os
 import re
 import tomllib
-import types
-import typing
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from batchrun.errors import JobError
+from batchrun.tables import converted, plain, refuse_unknown
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[input]` (contract.md §4): what is read.
+
+    `path`        a file, a folder, a glob or a URL; relative to the working directory
+    `id`          the column that names a row; None: `custom_id`, else `id`, else the row's number
+    `limit`       only so many rows from the beginning, at least 0; None: all
+    `on_bad_row`  a malformed line stops the run before anything is sent, or becomes a failed result
+    """
+
     path: str | None = None
     id: str | None = None
     limit: int | None = None
@@ -26,12 +32,28 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[prompt]` (contract.md §5): Jinja2 templates over a row's columns, strict: a missing column is the row's error.
+
+    `messages` are whole messages in place of `system` and `user`, each text in them a template.
+    """
+
     system: str | None = None
     user: str | None = None
     messages: list[dict[str, Any]] | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[endpoint]` (contract.md §5, endpoint.md §1): whom to ask.
+
+    `base_url`     root, `/v1` or the whole path; `embedded:` is an endpoint of its own for the length of the run
+    `api_key_env`  the variable that holds the key: JobError where it is named and not set; None: OPENAI_API_KEY, if set
+    `model`        sent with every request that names none itself
+    `mode`         direct requests, or the provider's Batch API
+    `headers`      sent with every request; their values are redacted like a key
+    `name`         what results call it; None: its host
+    `weight`       its share of the requests in a pool, above 0
+    """
+
     base_url: str | None = None
     api_key_env: str | None = None
     model: str | None = None
@@ -42,6 +64,14 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[limits]` (contract.md §5): what is kept whatever the endpoint would allow.
+
+    `concurrency`          requests in flight, at least 1
+    `requests_per_minute`  above 0; None: what the endpoint states, if anything
+    `tokens_per_minute`    of prompts and answers together, above 0; None as above
+    `budget_usd`           USD that the whole run may cost at most
+    """
+
     concurrency: int | Literal["auto"] = 64
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -49,12 +79,25 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[retry]` (endpoint.md §4–5): how a request is asked again.
+
+    `max_attempts`  for one request, at least 1; attempts that the endpoint refused for its rate or in an outage don't count
+    `max_wait_s`    seconds, at least 0: the longest pause of our own between two attempts; a stated wait may be longer
+    """
+
     max_attempts: int = 8
     max_wait_s: float = 60.0
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All in seconds (endpoint.md §5). `drain` is the grace for what is in flight when a run is told to stop."""
+    """`[timeouts]` (endpoint.md §5), all in seconds, each at least 0.001, `drain` at least 0.
+
+    `connect`         until a connection is there, its name resolved and its TLS agreed
+    `first_token`     from sending to the first content of a stream
+    `between_tokens`  from content to content
+    `total`           from sending to the end, streamed or not
+    `drain`           the grace for what is in flight when a run is told to stop
+    """
 
     connect: float = 10.0
     first_token: float = 120.0
@@ -64,7 +107,10 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens. `cached_input` is `input` where it is not given."""
+    """`[prices."MODEL"]` (contract.md §5): USD per million tokens, none below 0.
+
+    `input` and `output` are the prompt's and the answer's; `cached_input` that of a prompt's cached part, None: as `input`.
+    """
 
     input: float
     output: float
@@ -72,6 +118,12 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Parse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[parse]` (contract.md §5): what an answer is to be read as; not yet supported.
+
+    One of `schema` (a JSON Schema), `labels` (one of these words) and `kind`. `max_reasks` is how often an answer that does
+    not hold is asked for again, each time paid.
+    """
+
     schema: dict[str, Any] | None = None
     labels: list[str] | None = None
     kind: str | None = None
@@ -79,13 +131,25 @@ class Parse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[score]]` (contract.md §5): one column `score_NAME` of numbers; not yet supported.
+
+    `name` ends the column's name, `kind` is exact, contains, regex, numeric, json or `module:function`, `expected` a template
+    over the row's columns.
+    """
+
     name: str
     kind: str
     expected: str | None = None
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`state` is the local folder of the working state where `path` is a bucket."""
+    """`[output]` (contract.md §5, §6): where the run is kept, and what of it.
+
+    `path`         the run directory, a folder or a bucket's URL; None: `runs/NAME`, after the source
+    `single_file`  one results.parquet; else the parts stay as they are
+    `raw`          keep the body of every plain answer, in the column `response`
+    `state`        the local folder of the working state where `path` is a bucket; None: one below the user's state folder
+    """
 
     path: str | None = None
     single_file: bool = True
@@ -95,7 +159,15 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One job. The field names are the TOML tables of contract.md §5; from Python a table may be given as a dict:
-    `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`.
+    `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`. Raises JobError for a dict that no
+    table can be made from.
+
+    `params`   sent with every request as they are; a row's own override them
+    `prices`   by model, in place of the built-in ones
+    `sweep`    values by parameter: one variant for each combination
+    `variant`  variants by hand: a name, parameters, `system`, `user` or `messages`
+    `samples`  completions for each row and variant, at least 1
+    `reuse`    run directories whose answers to the same requests are taken over
     """
 
     input: Input = Input()
@@ -122,7 +194,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if any(isinstance(score, dict) for score in self.score):
             given["score"] = self.score
         if given:
-            built = from_table(_plain(given))
+            built = from_table(plain(given))
             for name in given:
                 msgspec.structs.force_setattr(self, name, getattr(built, name))
 
@@ -151,8 +223,8 @@ def from_table(table: dict[str, Any], *, where: str = "job", text: str = "") -> 
         if len(endpoint) != 1:
             raise JobError(f"{where}: several [[endpoint]] (a pool) are not yet supported; name one endpoint")
         table = {**table, "endpoint": endpoint[0]}
-    _refuse_unknown(table, Job, (), where, text)
-    job = _converted(table, where, text)
+    refuse_unknown(table, Job, where, text)
+    job = converted(table, Job, where, text)
     refuse(job, where)
     return job
 
@@ -214,49 +286,4 @@ def merged(job: Job, changes: dict[str, Any], where: str = "job") -> Job:
             fields[name] = {**table, **more} if isinstance(table, dict) else msgspec.structs.replace(table, **more)
         else:
             fields[name] = value
-    return _converted(_plain(msgspec.structs.replace(job, **fields), where), where)
-
-
-def _converted(table: Any, where: str, text: str = "") -> Job:
-    try:
-        return msgspec.convert(table, Job)
-    except msgspec.ValidationError as error:
-        message, _, at = str(error).partition(" - at `$.")
-        key = at.rstrip("`") or "the job"
-        raise JobError(f"{_at(where, text, key.split('.'))}: {key}: {message[0].lower()}{message[1:]}") from None
-
-
-def _plain(value: Any, where: str = "job") -> Any:
-    """A value made of what TOML has; a path becomes text."""
-    try:
-        return msgspec.to_builtins(value, enc_hook=os.fspath)
-    except TypeError as error:
-        raise JobError(f"{where}: a setting has a value that no job file could hold: {error}") from None
-
-
-def _refuse_unknown(value: Any, kind: Any, path: tuple[str, ...], where: str, text: str) -> None:
-    for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,):
-        if isinstance(option, type) and issubclass(option, msgspec.Struct) and isinstance(value, dict):
-            hints = typing.get_type_hints(option)
-            for key, inner in value.items():
-                if key not in hints:
-                    near = difflib.get_close_matches(key, hints, 1, 0.5)
-                    mend = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(hints)}"
-                    at = _at(where, text, [*path, key])
-                    raise JobError(f"{at}: unknown key `{'.'.join([*path, key])}`; {mend}")
-                _refuse_unknown(inner, hints[key], (*path, key), where, text)
-        elif typing.get_origin(option) in (list, dict) and isinstance(value, list | dict):
-            inner_kind = typing.get_args(option)[-1]
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            for key, inner in pairs:
-                _refuse_unknown(inner, inner_kind, (*path, str(key)), where, text)
-
-
-def _at(where: str, text: str, path: list[str]) -> str:
-    """file:line of a key, found in the TOML text: the last table header on its path, then the key itself."""
-    lines, line = text.splitlines(), 0
-    for name in path:
-        name = re.escape(name.partition("[")[0])
-        pattern = re.compile(rf'^\s*(\[+\s*(?:[\w".-]+\.)?"?{name}"?\s*[\].]|"?{name}"?\s*[=.])')
-        line = next((n for n, found in enumerate(lines[line:], line) if pattern.match(found)), line)
-    return f"{where}:{line + 1}" if lines else where
+    return converted(plain(msgspec.structs.replace(job, **fields), where), Job, where)

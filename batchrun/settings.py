@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar, get_args, get_type_hints
 
+from batchrun.job import Job
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Setting(NamedTuple):
-    """What a setting sets. `flag` is its name on the command line where that isn't the keyword's."""
+    """What a setting sets. `flag` is its name on the command line where that isn't the keyword's. The default is not said
+    in `help`: it is taken from the job's tables.
+    """
 
     key: str
     help: str
@@ -42,15 +46,13 @@ class Settings(TypedDict, total=False):
         Setting("params", "Request parameters, e.g. temperature=0.5.", "KEY=JSON", flag="--param"),
     ]
     stream: Annotated[bool | None, Setting("params.stream", "Ask for a streamed answer.")]
-    samples: Annotated[int | None, Setting("samples", "Completions for each row and variant (1).", "N")]
-    concurrency: Annotated[
-        int | Literal["auto"] | None, Setting("limits.concurrency", "Requests in flight (64).", "N|auto")
-    ]
+    samples: Annotated[int | None, Setting("samples", "Completions for each row and variant.", "N")]
+    concurrency: Annotated[int | Literal["auto"] | None, Setting("limits.concurrency", "Requests in flight.", "N|auto")]
     rpm: Annotated[float | None, Setting("limits.requests_per_minute", "Requests per minute, at most.", "N")]
     tpm: Annotated[float | None, Setting("limits.tokens_per_minute", "Tokens per minute, at most.", "N")]
     budget: Annotated[float | None, Setting("limits.budget_usd", "USD, at most (not yet supported).", "USD")]
-    max_attempts: Annotated[int | None, Setting("retry.max_attempts", "Attempts for each request (8).", "N")]
-    timeout: Annotated[float | None, Setting("timeouts.total", "Seconds for a whole answer (600).", "SECONDS")]
+    max_attempts: Annotated[int | None, Setting("retry.max_attempts", "Attempts for each request.", "N")]
+    timeout: Annotated[float | None, Setting("timeouts.total", "Seconds for a whole answer.", "SECONDS")]
     limit: Annotated[int | None, Setting("input.limit", "Only the first N rows.", "N")]
     engine: Annotated[Literal["local", "ray"] | None, Setting("engine", "Where to run (local).", "local|ray")]
 
@@ -71,8 +73,16 @@ def _rows() -> dict[str, Row]:
     for name, hint in get_type_hints(Settings, include_extras=True).items():
         kind, setting = get_args(hint)
         flag = setting.flag or f"--{name.replace('_', '-')}"
-        rows[name] = Row(name, kind, setting.key, setting.help, setting.metavar, flag)
+        rows[name] = Row(name, kind, setting.key, setting.help + _default(setting.key), setting.metavar, flag)
     return rows
+
+
+def _default(key: str) -> str:
+    """How a job's own number for a key is shown behind its help."""
+    table, _, field = key.partition(".")
+    value = getattr(Job(), table, None)
+    value = getattr(value, field, None) if field else value
+    return f" [default: {value:g}]" if isinstance(value, int | float) else ""
 
 
 TABLE: dict[str, Row] = _rows()

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import batchrun.job
 from batchrun.errors import JobError
 from batchrun.job import Job, Limits, Price, from_table, load, merged
 
@@ -192,3 +194,14 @@ def test_merged_replaces_fields_and_merges_tables() -> None:
 def test_default_job_is_valid() -> None:
     """Every table is optional: an empty job file is a job."""
     assert from_table({}) == Job()
+
+
+TABLES = {name.lower(): one for name, one in vars(batchrun.job).items() if isinstance(one, type(Job))}
+
+
+@pytest.mark.parametrize("table", TABLES.values())
+def test_every_table_says_what_its_keys_are(table: type[msgspec.Struct]) -> None:
+    """A table of a job names its keys one by one, in its docstring, unless a key is a table itself."""
+    assert table.__doc__ is not None
+    said = {name for name in table.__struct_fields__ if f"`{name}`" in table.__doc__}
+    assert set(table.__struct_fields__) - said <= (TABLES.keys() if table is Job else set())

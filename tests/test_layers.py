@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.window",),
     ("runner.results", "runner.observer", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings"),
+    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -33,6 +33,9 @@ SIDEWAYS = {
     ("report", "ledger"): "a summary is read from parts and, like them, appears whole or not at all",
     ("report", "judge"): "money is summed as the integers that the price list reckons in",
     ("job", "errors"): "a wrong job is a JobError",
+    ("job", "tables"): "a job is made of tables",
+    ("tables", "errors"): "a wrong table is a JobError",
+    ("settings", "job"): "a setting's default is the job's",
     ("errors", "records"): "a fault may carry the usage that its endpoint stated",
 }
 # Arrows that skip the order above: the version number is a constant of the package itself.

@@ -64,3 +64,10 @@ def test_a_job_with_a_value_of_a_wrong_type_is_refused() -> None:
         merged(Job(), {"limits.requests_per_minute": "fast"})
     assert merged(Job(), {"params.stream": True, "params": {"top_p": 1}}).params == {"stream": True, "top_p": 1}
     assert msgspec.to_builtins(merged(Job(), {})) == msgspec.to_builtins(Job())
+
+
+def test_a_default_is_the_jobs_own() -> None:
+    """The help of a setting shows the number that stands in the job's tables, and is given none of its own."""
+    assert TABLE["concurrency"].help.endswith(f"[default: {Job().limits.concurrency}]")
+    assert TABLE["timeout"].help.endswith(f"[default: {Job().timeouts.total:g}]")
+    assert "default" not in TABLE["rpm"].help
