@@ -9,15 +9,18 @@ from typing import Any, Unpack
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
+from batchrun.rows.sweep import fixed
 from batchrun.runner.assembly import Assembly
 from batchrun.runner.observer import Observer
+from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
-from batchrun.runner.session import Outcome, Session, interrupted
+from batchrun.runner.session import Session, interrupted
 from batchrun.settings import TABLE, Settings, explicit
 from batchrun.wire.transport import Transport
 
@@ -40,8 +43,8 @@ Source = str | Path | Job
 """A job file, an input (a file, a directory, a glob, a URL), or a Job."""
 
 
-def make_job(source: Source, **settings: Unpack[Settings]) -> Job:
-    """A job from a TOML path, an input path or a Job, with settings that override it. Raises JobError."""
+def make_job(source: Source, *, on_note: Callable[[str], None] | None = None, **settings: Unpack[Settings]) -> Job:
+    """A job from a TOML path, an input path or a Job, with settings that override it, also over its sweep. Raises JobError."""
     for name in settings.keys() - TABLE.keys():
         near = difflib.get_close_matches(name, TABLE, 1, 0.5)
         raise JobError(
@@ -59,9 +62,20 @@ def make_job(source: Source, **settings: Unpack[Settings]) -> Job:
     if job.output.path is None and "output.path" not in changes:
         stem = Path(job.input.path or name).name.partition(".")[0] if name in ("job", "flags") else Path(name).stem
         changes["output.path"] = f"runs/{stem or 'run'}"
+    job, lost = fixed(job, _swept_keys(changes))
+    if lost and on_note is not None:
+        on_note(f"what is given here holds for every variant; left out of the job: {', '.join(lost)}")
+    if "prompt.user" in changes:
+        job = msgspec.structs.replace(job, prompt=msgspec.structs.replace(job.prompt, messages=None))
     job = merged(job, changes, name)
     refuse(job, name)
     return job
+
+
+def _swept_keys(changes: Mapping[str, Any]) -> set[str]:
+    """The keys of a sweep or a variant that the changes decide."""
+    keys = {key.rpartition(".")[2] for key in changes if key.startswith(("endpoint.model", "prompt.", "params."))}
+    return keys | set(changes.get("params", ())) | ({"messages"} if "user" in keys else set())
 
 
 @explicit
@@ -168,4 +182,4 @@ def _assembly(
     environ: Mapping[str, str] | None,
     on_note: Callable[[str], None] | None = None,
 ) -> Assembly:
-    return Assembly(make_job(source, **settings), os.environ if environ is None else environ, on_note)
+    return Assembly(make_job(source, on_note=on_note, **settings), os.environ if environ is None else environ, on_note)

@@ -272,6 +272,12 @@ def refuse(job: Job, where: str = "job") -> None:
             raise JobError(f"{where}: {key} is understood but not yet supported; leave it out")
 
 
+def may_be_secret(name: str) -> bool:
+    """Whether what is given as a variable's name looks like the secret itself, and must not be shown."""
+    is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*", name) is not None
+    return not is_name or len(name) > 48 or sum(char.isdigit() for char in name) > 4
+
+
 def merged(job: Job, changes: dict[str, Any], where: str = "job") -> Job:
     """The job with dotted keys replaced: {"limits.concurrency": 8, "params": {"temperature": 0}}. A dict is merged, a path
     becomes text. Raises JobError for a value of a wrong type.

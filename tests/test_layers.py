@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.assembly",),
     ("engines",),
     ("runner.window",),
-    ("runner.results", "runner.observer", "runner"),
+    ("runner.results", "runner.observer", "runner.outcome", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
     ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables"),
 )

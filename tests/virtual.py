@@ -25,7 +25,7 @@ import httpx
 
 import batchrun
 from batchrun.clock import SystemClock
-from batchrun.runner.session import Outcome
+from batchrun.runner.outcome import Outcome
 
 BEGIN = 100.0
 """The time at which a virtual clock begins."""

@@ -63,8 +63,8 @@ def command(
     if outcome.message is not None:
         say(outcome.message)
     if not quiet and outcome.message is None:
-        print(cost_table(outcome.rows))
-        print(
-            f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests → {outcome.path}/results.parquet"
-        )
+        if outcome.requests:
+            print(cost_table(outcome.rows))
+        where = f" → {outcome.results_path}" if outcome.requests else ""
+        print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests{where}")
     raise typer.Exit(outcome.exit_code)

@@ -49,7 +49,10 @@ def command(
     if api_key_env is not None:
         key = os.environ.get(api_key_env)
         if not key:
-            raise JobError(f"the variable {api_key_env} (--api-key-env) is not set")
+            from batchrun.job import may_be_secret
+
+            shown = "" if may_be_secret(api_key_env) else f" {api_key_env}"
+            raise JobError(f"the variable{shown} (--api-key-env) is not set; give the name of one that holds the key")
     try:
         behaviour = Behaviour(
             models=tuple(model or ()),

@@ -15,6 +15,8 @@ from batchrun.errors import LedgerError
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
+SHARED_MODE = 0o666
+"""What is made for others: a program leaves it to the umask who may read it."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What network and user-space filesystems say that know no sync of a directory."""
@@ -47,12 +49,12 @@ def is_full(error: LedgerError) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = FILE_MODE) -> Iterator[Path]:
     """A temporary path beside `path`; on leaving it is synced and renamed over `path`, on an error removed."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk_faults(path):
         try:
-            create(temporary)
+            create(temporary, mode)
             yield temporary
             sync_file(temporary)
             temporary.replace(path)
@@ -63,9 +65,9 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
-def create(path: Path) -> None:
-    """An empty file that only its owner may read, from its first byte on."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE))
+def create(path: Path, mode: int = FILE_MODE) -> None:
+    """An empty file that only its owner may read, from its first byte on; or who `mode`, less the umask, lets."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode))
 
 
 def sweep(folder: Path) -> None:

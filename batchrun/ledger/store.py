@@ -85,24 +85,37 @@ class LocalStore:
         self.url = str(root)
 
     def names(self, folder: str) -> list[str]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with self._permitted(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return sorted(path.name for path in (self.root / folder).iterdir() if path.is_file())
         return []
 
     def folders(self, folder: str) -> list[str]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with self._permitted(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return sorted(path.name for path in (self.root / folder).iterdir() if path.is_dir())
         return []
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).is_file()
+        with self._permitted(name):
+            return (self.root / name).is_file()
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        with self._permitted(name):
+            return (self.root / name).read_bytes()
 
     @contextlib.contextmanager
     def opened(self, name: str) -> Iterator[Path]:
+        with self._permitted(name):
+            (self.root / name).open("rb").close()
         yield self.root / name
+
+    @contextlib.contextmanager
+    def _permitted(self, name: str) -> Iterator[None]:
+        """A file or folder that is somebody else's is named as that. Raises JobError."""
+        try:
+            yield
+        except PermissionError as error:
+            place = error.filename or self.root / name
+            raise JobError(f"{place}: cannot be read: {error.strerror}; a run is its owner's alone") from None
 
     @contextlib.contextmanager
     def replacing(self, name: str) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from batchrun.errors import JobError
-from batchrun.ledger.durable import replacing
+from batchrun.ledger.durable import SHARED_MODE, replacing
 from batchrun.ledger.parts import read_groups, read_schema
 from batchrun.ledger.store import Stored
 
@@ -24,7 +24,7 @@ def export(files: Sequence[Stored], target: str) -> int:
         raise JobError(f"{target}: unknown format; end the name in .parquet, .jsonl or .csv")
     if not path.parent.is_dir():
         raise JobError(f"{target}: the folder {path.parent} does not exist")
-    with replacing(path) as temporary:
+    with replacing(path, SHARED_MODE) as temporary:
         return writer(files, temporary)
 
 

@@ -1,6 +1,8 @@
 """The variants of a job: the cross product of `[sweep]`, then the `[[variant]]` tables; one `default` without either."""
 
+import hashlib
 import itertools
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -10,6 +12,8 @@ from batchrun.job import Job
 from batchrun.records import Variant
 
 _PROMPT_KEYS = ("system", "user", "messages")
+_LONGEST_NAME = 32
+_KEPT_OF_NAME = 20
 
 
 def variants(job: Job) -> tuple[Variant, ...]:
@@ -35,10 +39,27 @@ def variants(job: Job) -> tuple[Variant, ...]:
     return tuple(found) or (Variant(),)
 
 
+def fixed(job: Job, keys: AbstractSet[str]) -> tuple[Job, list[str]]:
+    """The job whose variants no longer differ in `keys`, since a flag holds for all of them; and the keys that were left out."""
+    lost = [f"sweep.{key}" for key in job.sweep if key in keys]
+    lost += [f"variant.{table.get('name')}.{key}" for table in job.variant for key in table if key in keys]
+    if not lost:
+        return job, []
+    sweep = {key: values for key, values in job.sweep.items() if key not in keys}
+    variant = [{key: value for key, value in table.items() if key not in keys} for table in job.variant]
+    return msgspec.structs.replace(job, sweep=sweep, variant=variant), lost
+
+
 def _variant(name: str, settings: dict[str, Any]) -> Variant:
     prompt = {key: settings.pop(key) for key in _PROMPT_KEYS if key in settings}
     return Variant(name, settings, prompt)
 
 
 def _short(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """A value as part of a name: a long one by its beginning and a digest of all of it, the same in every run."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if len(text) <= _LONGEST_NAME and text.isprintable():
+        return text
+    start = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _KEPT_OF_NAME]).split())
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
+    return f"{start[:_KEPT_OF_NAME].rstrip()}…{digest}"

@@ -19,7 +19,7 @@ import batchrun
 from batchrun.clock import SystemClock
 from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
-from batchrun.job import Job
+from batchrun.job import Job, may_be_secret
 from batchrun.judge.prices import Prices, usd
 from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout
@@ -200,6 +200,11 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
     named = job.endpoint.api_key_env
     value = environ.get(named or "OPENAI_API_KEY", "").strip()
     if named and not value:
+        if may_be_secret(named):
+            raise JobError(
+                "api_key_env is not the name of a variable that is set, and is not shown since it may be the key itself; "
+                "export OPENAI_API_KEY=… and give that name"
+            )
         raise JobError(
             f"the variable {named} (api_key_env) is not set; export {named}=… and run the same command again"
         )

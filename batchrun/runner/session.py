@@ -7,7 +7,6 @@ only after the results and the summary are durable. Every step can be cut short 
 import contextlib
 import datetime
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -30,47 +29,14 @@ from batchrun.pace.pulse import Pulse
 from batchrun.pace.retry import retrying
 from batchrun.records import Complete
 from batchrun.report.status import read_progress
-from batchrun.report.summary import read_summary, write_summary
+from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.observer import Counting, Observer
+from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
 from batchrun.runner.window import Runner
 from batchrun.wire.transport import Transport
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a run came to. `exit_code` is contract.md §3's; `message` says why it stopped, None where it is complete.
-
-    `asked` are the requests answered or failed in this call; the others had their result before. `path` names the run
-    directory for people, `place` is how it was given: a bucket's URL may hold a key.
-    """
-
-    path: str
-    requests: int
-    ok: int
-    failed: int
-    asked: int
-    exit_code: int
-    message: str | None = None
-    place: str = ""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of the cost summary, the total last; empty while the run is not complete."""
-        summary = RunDir(self.place).summary
-        return read_summary(summary) if summary.exists() else []
-
-    @property
-    def cost_usd(self) -> float | None:
-        """The whole bill; None where no price is known or the run is not complete."""
-        rows = self.rows
-        return rows[-1]["cost_usd"] if rows else None
-
-    @property
-    def results(self) -> Any:
-        """The results so far as a pyarrow Table, with the columns of contract.md §6."""
-        return parts.read_table(RunDir(self.place).result_files())
 
 
 class Session:
@@ -91,13 +57,23 @@ class Session:
         transport: Transport | None,
     ) -> Outcome:
         """Run or go on."""
-        if fresh and (aside := self._dir.set_aside()) is not None:
-            self._note(f"the old run is set aside in {aside}")
+        check = anyio.from_thread.check_cancelled
+        inventory: Inventory | None = None
+        if fresh:
+            inventory = await anyio.to_thread.run_sync(self._assembly.scan, lambda _requests: check())
+            if inventory.rows and (aside := self._dir.set_aside()) is not None:
+                self._note(f"the old run is set aside in {aside}")
         manifest = self._dir.read_manifest()
         if manifest is not None and manifest.in_vain and manifest.counts.failed:
             retry_failed = True
-        preparation = Preparation(self._assembly, anyio.from_thread.check_cancelled, retry_failed=retry_failed)
-        inventory = await anyio.to_thread.run_sync(preparation.inventory)
+        preparation = Preparation(self._assembly, check, retry_failed=retry_failed)
+        if inventory is None:
+            inventory = await anyio.to_thread.run_sync(preparation.inventory)
+        if not inventory.rows:
+            before = "" if manifest is None else "; the results of before stay as they are"
+            self._note(f"the input has no rows: nothing is asked{before}")
+            if manifest is not None:
+                return self._outcome(Counts(), 0)
         if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):
             self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
             self._drop_parts()

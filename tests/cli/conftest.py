@@ -53,8 +53,8 @@ def command() -> Callable[..., tuple[list[str], dict[str, str]]]:
 @pytest.fixture(scope="session")
 def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise: in a fork of a warm process,
-    which is a process like any other. (`command` starts one from nothing.) `out` and `err` are places for its output that
-    warm.py knows.
+    which is a process like any other. (`command` starts one from nothing.) `out` and `err` are places for its output, and
+    `more` what else warm.py knows of.
     """
     folder = tmp_path_factory.mktemp("said")
     said_out, said_err = folder / "out", folder / "err"
@@ -71,11 +71,12 @@ def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             cwd: Path | None = None,
             out: str | None = str(said_out),
             err: str | None = str(said_err),
+            **more: Any,
         ) -> subprocess.CompletedProcess[str]:
             words = [str(arg) for arg in args]
             said_out.write_bytes(b"")
             said_err.write_bytes(b"")
-            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": out, "err": err}
+            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": out, "err": err, **more}
             warm.stdin.write(json.dumps(order) + "\n")
             warm.stdin.flush()
             code = int(warm.stdout.readline())

@@ -2,7 +2,7 @@
 
 Reads one JSON order a line (args, cwd, env, out, err) and answers with the exit code (negative: the signal). Each call is
 a process of its own, with its own folder, environment and output files. An output may also be closed (null), or a pipe
-whose reader has gone ("|").
+whose reader has gone ("|"). `umask` and `user` (a uid) are the call's own, where they are given.
 """
 
 import gc
@@ -32,6 +32,10 @@ def child(order: dict[str, Any]) -> int:
     for number, name in ((1, "out"), (2, "err")):
         redirect(number, order[name])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if order.get("umask") is not None:
+        os.umask(order["umask"])
+    if order.get("user") is not None:
+        os.setuid(order["user"])
     encoding = order["env"].get("PYTHONIOENCODING", "utf-8")
     for number, name in ((1, "stdout"), (2, "stderr")):
         place = order[name.removeprefix("std")]
