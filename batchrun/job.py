@@ -83,10 +83,12 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `max_attempts`  for one request, at least 1; attempts that the endpoint refused for its rate or in an outage don't count
     `max_wait_s`    seconds, at least 0: the longest pause of our own between two attempts; a stated wait may be longer
+    `empty`         what an answer with nothing in it is: worth asking twice more, a failure, or an answer
     """
 
     max_attempts: int = 8
     max_wait_s: float = 60.0
+    empty: Literal["retry", "fail", "ok"] = "retry"
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,12 +150,14 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `path`         the run directory, a folder or a bucket's URL; None: `runs/NAME`, after the source
     `single_file`  one results.parquet; else the parts stay as they are
     `raw`          keep the body of every plain answer, in the column `response`
+    `split_think`  move the reasoning at the head of a text (`<think>…</think>`) into the column `reasoning`
     `state`        the local folder of the working state where `path` is a bucket; None: one below the user's state folder
     """
 
     path: str | None = None
     single_file: bool = True
     raw: bool = False
+    split_think: bool = False
     state: str | None = None
 
 

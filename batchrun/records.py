@@ -71,7 +71,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds.
 
     `embeddings` are the vectors of an embeddings request, one an input, each packed as `array("d")`. `endpoint` is the name
-    of the endpoint that gave it.
+    of the endpoint that gave it. `has_media` says that there was sound or an image in it, which only `raw` keeps.
     """
 
     completion: str | None
@@ -90,6 +90,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     first_token_s: float | None = None
     embeddings: list[bytes] | None = None
     endpoint: str | None = None
+    has_media: bool = False
 
 
 class StatedLimit(msgspec.Struct, frozen=True, gc=False):

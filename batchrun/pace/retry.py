@@ -114,7 +114,7 @@ class _Again:
             self._is_held = not self._is_excused and error.kind is not Kind.RATE_LIMITED
             if self._is_held:
                 self._counted += 1
-                self._malformed += error.kind is Kind.MALFORMED
+                self._malformed += error.kind in (Kind.MALFORMED, Kind.EMPTY_OUTPUT)
                 self._beside += self._answers < self._pulse.answers.count
             elif self._is_excused:
                 self._excused += 1

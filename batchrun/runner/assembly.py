@@ -74,6 +74,8 @@ class Assembly:
             key=self._key,
             headers=job.endpoint.headers,
             raw=raw,
+            empty=job.retry.empty,
+            split_think=job.output.split_think,
             on_limits=on_limits,
             endpoint=self.endpoint,
         )

@@ -6,6 +6,7 @@ attempt, so that its connection is closed. Nothing that leaves here holds a key.
 
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import anyio
 import httpx
@@ -18,13 +19,15 @@ from batchrun.records import CHAT, PATHS, Answer, Request, StatedLimit, Usage
 from batchrun.tokens import BYTES_PER_TOKEN, prompt_tokens
 from batchrun.wire.address import beside
 from batchrun.wire.deadline import Deadline
+from batchrun.wire.decode.reasoning import split_thinking
 from batchrun.wire.decode.shapes import choices_of, decoder_for
 from batchrun.wire.decode.stream import Decoder
+from batchrun.wire.empty import emptiness, is_empty
 from batchrun.wire.faults.duration import present
 from batchrun.wire.faults.quota import stated_limits
 from batchrun.wire.faults.transport import translated
 from batchrun.wire.faults.waits import stated_wait_s
-from batchrun.wire.outgoing import headers_for, sent_body
+from batchrun.wire.outgoing import headers_for, most_tokens, sent_body
 from batchrun.wire.redact import Redactor, secrets_of
 from batchrun.wire.refusal import blocks, refusal
 
@@ -50,9 +53,10 @@ class Client:
     """A `Complete` for one endpoint. `url` is that of its chat completions; the other paths stand beside it.
 
     `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
-    `raw` keeps the body of plain answers. `on_limits` hears the model that was asked, and what the answer's headers state
-    of the endpoint's limits. `endpoint` is the name under which answers and errors speak of it; `models` gives the names
-    that asked models have there, where they are others.
+    `raw` keeps the body of plain answers. `empty` says what an answer with nothing in it is: a fault, worth another attempt
+    or not, or an answer. `split_think` moves the reasoning at the head of a text to where reasoning stands. `on_limits`
+    hears the model that was asked, and what the answer's headers state of the endpoint's limits. `endpoint` is the name
+    under which answers and errors speak of it; `models` gives the names that asked models have there, where they are others.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Client:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
         raw: bool = False,
+        empty: Literal["retry", "fail", "ok"] = "retry",
+        split_think: bool = False,
         on_limits: Callable[[str, list[StatedLimit]], None] | None = None,
         endpoint: str | None = None,
         models: Mapping[str, str] | None = None,
@@ -78,6 +84,8 @@ class Client:
         # a placeholder such as `EMPTY` or `ollama` is a word that an answer may well have
         self._kept_redacted = Redactor(secret for secret in secrets if len(secret) >= _SHORTEST_IN_ANSWERS)
         self._raw = raw
+        self._empty = empty
+        self._split_think = split_think
         self._on_limits = on_limits
         self._endpoint = endpoint
         self._models = models or {}
@@ -121,20 +129,23 @@ class Client:
                     raise await refusal(response, self._urls[request.path], present_, self._redacted)
                 await _read(response, decoder, deadline, request)
             except EndpointError as error:
-                self._give_wait(error, response)
+                self._give_wait(decoder.settle(error), response)
                 raise
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
         if deadline.scope.cancelled_caught and not _is_whole(decoder, request):
-            raise EndpointError(Kind.TIMEOUT, deadline.message(), unconfirmed=True)
+            raise decoder.settle(EndpointError(Kind.TIMEOUT, deadline.message(), unconfirmed=True))
         latency_s = deadline.latency_s()
         try:
             answer = decoder.finish()
         except EndpointError as error:
-            self._give_wait(error, response)
+            self._give_wait(decoder.settle(error), response)
             raise
-        return self._kept(answer, decoder, request, latency_s, deadline.first_token_s)
+        answer = self._kept(answer, decoder, request, latency_s, deadline.first_token_s)
+        if self._empty != "ok" and is_empty(answer, request):
+            raise emptiness(answer, retry=self._empty == "retry")
+        return _split(answer) if self._split_think and answer.completion else answer
 
     def _tell_limits(self, request: Request, response: httpx.Response) -> None:
         if self._on_limits is not None and any(b"ratelimit" in name.lower() for name, _ in response.headers.raw):
@@ -207,6 +218,14 @@ async def _read(response: httpx.Response, decoder: Decoder, deadline: Deadline, 
             raise fault from error
 
 
+def _split(answer: Answer) -> Answer:
+    """The answer with the reasoning at the head of its text moved to where reasoning stands; one that is there stays."""
+    thought, text = split_thinking(answer.completion or "")
+    if thought is None:
+        return answer
+    return msgspec.structs.replace(answer, completion=text, reasoning=answer.reasoning or thought)
+
+
 def _is_whole(decoder: Decoder, request: Request) -> bool:
     return decoder.done or decoder.is_whole(choices_of(request))
 
@@ -216,10 +235,11 @@ def _cut(text: str, most: int) -> str:
 
 
 def _usage(answer: Answer, request: Request) -> Usage:
-    """The usage as reported, or an estimate from the text that went each way."""
+    """The usage as reported, or an estimate from the text that went each way: no more than was allowed."""
     if answer.usage.source != "missing":
         return answer.usage
     texts = (answer.completion, answer.reasoning, answer.refusal, answer.tool_calls)
     prompt = prompt_tokens(request.body)
     completion = -(-sum(len(text.encode()) for text in texts if text) // BYTES_PER_TOKEN)
+    completion = min(completion, most_tokens(request.body) or completion)
     return Usage(prompt, completion, prompt + completion, source="estimated")

@@ -1,12 +1,19 @@
 """What goes out: the headers and the body of one attempt. The request itself, and its identity, are never changed here."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from batchrun.records import Request
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
+
+
+class _Most(msgspec.Struct):
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
 
 
 def headers_for(host: str, key: str | None, extra: Mapping[str, str]) -> dict[str, str]:
@@ -35,3 +42,10 @@ def sent_body(request: Request, model: str | None = None) -> bytes:
         fields["model"] = msgspec.Raw(msgspec.json.encode(model))
         body = msgspec.json.encode(fields)
     return body[:-1] + _STREAMED if request.stream else body
+
+
+def most_tokens(body: bytes) -> int | None:
+    """The most tokens that a request allows one choice of its answer, under any of the names; None where it says nothing."""
+    said = msgspec.json.decode(body, type=_Most)
+    named = (said.max_completion_tokens, said.max_tokens, said.max_output_tokens)
+    return next((most for most in named if isinstance(most, int) and most > 0), None)

@@ -10,7 +10,7 @@ import anyio
 import httpx
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.wire.decode.answer import parse_json
+from batchrun.wire.decode.answer import parse_json, stated_usage
 from batchrun.wire.decode.unpack import Unpacker
 from batchrun.wire.faults.classify import classify, read_error
 from batchrun.wire.faults.transport import translated
@@ -44,11 +44,13 @@ async def refusal(response: httpx.Response, url: httpx.URL, epoch: float, redact
         return _redirect(url, status, response.headers.get("location", ""))
     text = redacted((await _body(response)).decode("utf-8", "replace"))
     try:
-        error = read_error(parse_json(text.encode()))
+        value = parse_json(text.encode())
+        error, usage = read_error(value), stated_usage(value)
     except (ValueError, RecursionError):
-        error = None
+        error = usage = None
     wait = stated_wait_s(response.headers, epoch, status)
     fault = classify(status, error, retry_after_s=wait, body=text)
+    fault.usage = usage
     said = response.headers.get("x-should-retry", "").strip().lower()
     fault.should_retry = {"true": True, "false": False}.get(said)
     return fault

@@ -16,7 +16,8 @@ from batchrun.records import Answer, Request, Usage
 REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
 ANSWER = Answer("x", Usage(1, 1, 2))
 FINAL = ROW_KINDS | FATAL_KINDS
-PASSING = sorted(set(Kind) - FINAL - {Kind.RATE_LIMITED, Kind.MALFORMED})
+TWICE = [Kind.MALFORMED, Kind.EMPTY_OUTPUT]
+PASSING = sorted(set(Kind) - FINAL - {Kind.RATE_LIMITED, *TWICE})
 
 
 class FakeClock:
@@ -111,10 +112,11 @@ async def test_rate_limits_do_not_count() -> None:
 
 
 @pytest.mark.anyio
-async def test_malformed_is_asked_twice_more() -> None:
-    """A malformed answer is asked for twice more, whatever `max_attempts` is."""
-    clock, endpoint = FakeClock(), Endpoint([fault(Kind.MALFORMED)] * 9)
-    with pytest.raises(EndpointError, match="malformed!"):
+@pytest.mark.parametrize("kind", TWICE)
+async def test_malformed_and_empty_answers_are_asked_twice_more(kind: Kind) -> None:
+    """An answer that can't be read, or has nothing in it, is asked for twice more, whatever `max_attempts` is."""
+    clock, endpoint = FakeClock(), Endpoint([fault(kind)] * 9)
+    with pytest.raises(EndpointError, match=f"{kind}!"):
         await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
     assert endpoint.asked == 3
 

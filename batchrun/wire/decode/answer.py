@@ -12,6 +12,7 @@ import msgspec
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer, Usage
+from batchrun.wire.decode.reasoning import reasoning_of, text_of
 
 STANDARD_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _OTHER_NAMES = {
@@ -29,6 +30,10 @@ _OTHER_NAMES = {
 _BROKEN_OFF = frozenset(
     {"error", "abort", "aborted", "cancelled", "canceled", "network_error", "insufficient_system_resource", "timeout"}
 )
+# Reasons that leave no answer, or half of one: Google's FinishReason (OTHER, MALFORMED_FUNCTION_CALL and the like), which
+# compatible endpoints hand on as they are. Without any text the answer is empty, and is judged as that.
+_CUT_SHORT = frozenset({"other", "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "no_image"})
+_MEDIA = frozenset({"image_url", "image", "audio", "input_audio", "inline_data", "b64_json"})
 MOST_TOKENS = 2**40
 decode_json = msgspec.json.Decoder().decode
 
@@ -86,18 +91,20 @@ def from_body(body: dict[str, Any]) -> Answer:
     if answer.finish_reason is None and not (answer.completion or answer.tool_calls or answer.refusal):
         fault = "the answer has neither content nor a finish reason: it is not known to be whole"
         raise EndpointError(Kind.DISCONNECTED, fault, unconfirmed=True)
-    for choice in choices:
-        if isinstance(choice, dict):
-            refuse_broken(choice.get("finish_reason"))
+    for one in choices:
+        if isinstance(one, dict):
+            refuse_broken(one.get("finish_reason"), has_text=one is choice and bool(answer.completion))
     return answer
 
 
-def refuse_broken(reason: Any) -> None:
-    """Raise EndpointError(disconnected) where a finish reason says that its choice was broken off.
-
-    A reason that nobody knows is taken as an end.
+def refuse_broken(reason: Any, *, has_text: bool = False) -> None:
+    """Raise EndpointError(disconnected) where a finish reason says that its choice was broken off; `has_text` says that
+    there is something of an answer, which is not whole then. A reason that nobody knows is taken as an end.
     """
-    if isinstance(reason, str) and reason not in STANDARD_REASONS and reason.lower() in _BROKEN_OFF:
+    if not isinstance(reason, str) or reason in STANDARD_REASONS:
+        return
+    folded = reason.lower()
+    if folded in _BROKEN_OFF or (has_text and folded in _CUT_SHORT):
         message = f"the endpoint broke its answer off (finish_reason {reason})"
         raise EndpointError(Kind.DISCONNECTED, message, unconfirmed=True)
 
@@ -108,22 +115,27 @@ def assemble(envelope: dict[str, Any], message: dict[str, Any], finish_reason: s
     Usage that is missing is marked, and estimated later.
     """
     tool_calls = message.get("tool_calls") or message.get("function_call")
-    reasoning = message.get("reasoning_content")
-    if reasoning is None:
-        reasoning = message.get("reasoning")
-    completion = content_text(message.get("content"))
+    content = message.get("content")
     return Answer(
-        completion=completion,
+        completion=content_text(content),
         usage=read_usage(envelope.get("usage")) or Usage(0, 0, 0, source="missing"),
         finish_reason=finish_reason,
         refusal=_text(message.get("refusal")),
-        reasoning=content_text(reasoning),
+        reasoning=reasoning_of(message),
         tool_calls=None if not tool_calls else msgspec.json.encode(tool_calls).decode(),
         model=_text(envelope.get("model")),
         response_id=_text(envelope.get("id")),
         system_fingerprint=_text(envelope.get("system_fingerprint")),
         created=_int(envelope.get("created")),
+        has_media=has_media(message),
     )
+
+
+def has_media(message: dict[str, Any]) -> bool:
+    """Whether there is sound or an image in a message: OpenAI's `audio`, OpenRouter's `images`, parts of content."""
+    parts = message.get("content")
+    media = isinstance(parts, list) and any(isinstance(part, dict) and _MEDIA & part.keys() for part in parts)
+    return bool(media or message.get("audio") or message.get("images"))
 
 
 def read_usage(usage: Any) -> Usage | None:
@@ -147,12 +159,17 @@ def read_usage(usage: Any) -> Usage | None:
     return Usage(prompt, completion, prompt + completion if total is None else total, cached, reasoning)
 
 
+def stated_usage(value: Any) -> Usage | None:
+    """What a body, an answer's or an error's, states as used; None where it states nothing."""
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("error")
+    return read_usage(value.get("usage")) or (read_usage(inner.get("usage")) if isinstance(inner, dict) else None)
+
+
 def content_text(value: Any) -> str | None:
     """Text as text; a list of parts as the joined text of its text parts."""
-    if isinstance(value, list):
-        parts = [part.get("text") for part in value if isinstance(part, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
-    return _text(value)
+    return text_of(value) if isinstance(value, list) else _text(value)
 
 
 def _text(value: Any) -> str | None:

@@ -10,8 +10,18 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import Answer
-from batchrun.wire.decode.answer import assemble, content_text, decode_json, mended, parse_odd_json, refuse_broken
+from batchrun.records import Answer, Usage
+from batchrun.wire.decode.answer import (
+    assemble,
+    content_text,
+    decode_json,
+    has_media,
+    mended,
+    parse_odd_json,
+    refuse_broken,
+    stated_usage,
+)
+from batchrun.wire.decode.reasoning import thoughts_of
 from batchrun.wire.faults.classify import error_in
 
 _ENVELOPE = ("id", "model", "created", "system_fingerprint", "usage")
@@ -25,6 +35,9 @@ class _Delta(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+    audio: dict[str, Any] | None = None
+    images: list[Any] | None = None
 
 
 class _Piece(msgspec.Struct, gc=False):
@@ -80,6 +93,15 @@ class Fold:
                 choice.finish_reason = piece.finish_reason
         return content
 
+    @property
+    def has_content(self) -> bool:
+        """Whether any content came."""
+        return self._began
+
+    def usage(self) -> Usage | None:
+        """What was stated as used so far."""
+        return stated_usage(self._envelope)
+
     def has_ended(self, choices: int) -> bool:
         """Whether so many choices are there and each of them has its finish reason."""
         found = self.choices
@@ -90,10 +112,10 @@ class Fold:
         if any(not choice.finish_reason for choice in self.choices.values()):
             fault = "the stream ended without a finish reason: the answer is not known to be whole"
             raise EndpointError(Kind.DISCONNECTED, fault, unconfirmed=True)
-        for choice in self.choices.values():
-            refuse_broken(choice.finish_reason)
         choice = self.choices[0 if 0 in self.choices else min(self.choices)]
         message = choice.message()
+        for one in self.choices.values():
+            refuse_broken(one.finish_reason, has_text=one is choice and bool(message.get("content")))
         return assemble(self._envelope, mended(message) if self._odd else message, choice.finish_reason)
 
     def _choice(self, index: int) -> "_Choice":
@@ -113,18 +135,18 @@ class Fold:
             raise ValueError("nested too deep") from None
         if not isinstance(chunk, dict):
             return False
-        fault = error_in(chunk)
-        if fault is not None:
-            raise fault
         for key in _ENVELOPE:
             value = chunk.get(key)
             if value:
                 self._envelope[key] = value
+        fault = error_in(chunk)
         content = False
         for given in listed(odd.get("choices")):
             if isinstance(given, dict):
                 content = self._take_choice(given) or content
         self._began = self._began or content
+        if fault is not None:
+            raise fault
         return content
 
     def _take_choice(self, given: dict[str, Any]) -> bool:
@@ -143,7 +165,7 @@ class Fold:
 class _Choice:
     """One choice of a stream, as it grows."""
 
-    __slots__ = ("_content", "_function", "_others", "_places", "_tools", "finish_reason")
+    __slots__ = ("_content", "_details", "_function", "_media", "_others", "_places", "_tools", "finish_reason")
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
@@ -152,6 +174,8 @@ class _Choice:
         self._tools: dict[int, dict[str, Any]] = {}
         self._places: dict[int, int] = {}
         self._function: dict[str, Any] = {}
+        self._details: list[dict[str, Any]] = []
+        self._media = False
 
     def take(self, delta: _Delta) -> bool:
         """Add one delta; True where it brought content."""
@@ -177,6 +201,11 @@ class _Choice:
         if delta.function_call:
             _grow(self._function, delta.function_call)
             content = True
+        if delta.reasoning_details:
+            self._details += delta.reasoning_details
+            content = True
+        if delta.audio or delta.images:
+            content = self._media = True
         return content
 
     def _other(self, key: str, text: str) -> bool:
@@ -207,6 +236,10 @@ class _Choice:
             message["tool_calls"] = [_whole(self._tools[index]) for index in sorted(self._tools)]
         if self._function:
             message["function_call"] = _joined(self._function)
+        if self._details:
+            message["reasoning_details"] = self._details
+        if self._media:
+            message["images"] = [True]
         return message
 
 
@@ -226,12 +259,16 @@ def listed(value: Any) -> list[Any]:
 
 def _read_delta(given: dict[str, Any]) -> _Delta:
     """A delta of any shape as the typed one; what has the wrong type is left out."""
-    texts = {key: content_text(given[key]) for key in _TEXTS if isinstance(given.get(key), str | list)}
-    function = given.get("function_call")
+    texts: dict[str, Any] = {key: content_text(given[key]) for key in _TEXTS if isinstance(given.get(key), str | list)}
+    content, function = given.get("content"), given.get("function_call")
+    if isinstance(content, list) and (thoughts := thoughts_of(content)):
+        texts["reasoning_content"] = thoughts
     return _Delta(
         **texts,
         tool_calls=[call for call in listed(given.get("tool_calls")) if isinstance(call, dict)],
         function_call=function if isinstance(function, dict) else None,
+        reasoning_details=[one for one in listed(given.get("reasoning_details")) if isinstance(one, dict)],
+        images=[True] if has_media(given) else None,
     )
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import CHAT, COMPLETIONS, RESPONSES, Answer, Request
-from batchrun.wire.decode.answer import assemble, content_text, from_body, parse_json, refuse_broken
+from batchrun.records import CHAT, COMPLETIONS, RESPONSES, Answer, Request, Usage
+from batchrun.wire.decode.answer import assemble, from_body, parse_json, refuse_broken, stated_usage
 from batchrun.wire.decode.chunks import Fold, listed
+from batchrun.wire.decode.reasoning import flat_text
 from batchrun.wire.decode.stream import Decoder
 from batchrun.wire.faults.classify import error_in
 
@@ -66,11 +67,14 @@ def read_response(body: dict[str, Any]) -> Answer:
     else:
         message = f"the response is not known to be whole (status {status})"
         raise EndpointError(Kind.DISCONNECTED, message, unconfirmed=True)
-    usage = body.get("usage")
-    if isinstance(usage, dict):
-        usage = {_USAGE_NAMES.get(name, name): value for name, value in usage.items()}
-    envelope = {**body, "usage": usage, "created": body.get("created_at", body.get("created"))}
+    envelope = {**body, "usage": _usage_of(body), "created": body.get("created_at", body.get("created"))}
     return assemble(envelope, _message(items), finish)
+
+
+def _usage_of(body: dict[str, Any]) -> Any:
+    """A response's usage under a chat's names."""
+    usage = body.get("usage")
+    return {_USAGE_NAMES.get(name, name): value for name, value in usage.items()} if isinstance(usage, dict) else usage
 
 
 def _message(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def _message(items: list[dict[str, Any]]) -> dict[str, Any]:
     parts = [part for item in items if item.get("type") == "message" for part in _parts(item.get("content"))]
     thoughts = [item for item in items if item.get("type") == "reasoning"]
     reasoning = [
-        content_text(item.get("summary")) or content_text(item.get("content"))
+        flat_text(item.get("summary")) or flat_text(item.get("content"))
         for item in thoughts
         if isinstance(item.get("summary"), list) or isinstance(item.get("content"), list)
     ]
@@ -179,6 +183,7 @@ class _LastEvent:
 
     def __init__(self) -> None:
         self.choices: list[dict[str, Any]] = []
+        self.has_content = False
         self._ended = False
 
     def take(self, data: bytes) -> bool:
@@ -186,16 +191,21 @@ class _LastEvent:
         if not isinstance(event, dict):
             return False
         response = event.get("response")
+        self.has_content = self.has_content or isinstance(event.get("delta"), str)
+        if isinstance(response, dict):
+            self.choices = [response]
         fault = error_in(event) or (error_in(response) if isinstance(response, dict) else None)
         if fault is not None:
             raise fault
         if isinstance(response, dict):
-            self.choices = [response]
             self._ended = event.get("type") in _TERMINAL
         return isinstance(event.get("delta"), str)
 
     def has_ended(self, choices: int) -> bool:  # noqa: ARG002 - a response is one
         return self._ended
+
+    def usage(self) -> Usage | None:
+        return stated_usage({"usage": _usage_of(self.choices[0])}) if self.choices else None
 
     def answer(self) -> Answer:
         if not self._ended:
@@ -208,6 +218,10 @@ class _NoStream:
     """Embeddings are never streamed: what comes as events is looked through for errors, and is no answer."""
 
     choices = ()
+    has_content = False
+
+    def usage(self) -> Usage | None:
+        return None
 
     def take(self, data: bytes) -> bool:
         fault = error_in(parse_json(data))

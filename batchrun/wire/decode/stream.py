@@ -5,23 +5,19 @@ turns out to be plain JSON is taken as such: the body is believed, not the Conte
 `[DONE]` alone proves nothing. Lines and fields are those of server-sent events (WHATWG HTML, "Parsing an event stream").
 """
 
-import re
 from collections.abc import Callable, Sized
 from typing import Any, Protocol
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import Answer
-from batchrun.wire.decode.answer import from_body, parse_json
+from batchrun.records import Answer, Usage
+from batchrun.wire.decode.answer import from_body, parse_json, stated_usage
 from batchrun.wire.decode.chunks import Fold
-from batchrun.wire.faults.classify import ErrorBody, classify, error_in, page_title, read_error
+from batchrun.wire.decode.plain import SHOWN, has_content, malformed, plain_value, sound_object
+from batchrun.wire.faults.classify import ErrorBody, classify, error_in, read_error
 
 BODY_CAP = 64 << 20
 LINE_CAP = 8 << 20
-_SHOWN = 8192
 _BOM = b"\xef\xbb\xbf"
-_DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
-# possessive and atomic: what is skipped is never tried again, however many comments there are
-_PAGE = re.compile(rb"(?:\s|(?><!--.*?-->))*+<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 
 
@@ -30,6 +26,13 @@ class Folding(Protocol):
 
     @property
     def choices(self) -> Sized: ...
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any content came."""
+
+    def usage(self) -> Usage | None:
+        """What was stated as used so far."""
 
     def has_ended(self, choices: int) -> bool:
         """Whether so many choices are there and each of them has ended."""
@@ -60,6 +63,7 @@ class Decoder:
         self._name = b""
         self._after_cr = False
         self._other = bytearray()
+        self._value: Any = None
 
     def feed(self, block: bytes) -> bool:
         """Take bytes; True where they brought content. Raises EndpointError for an error inside the stream."""
@@ -74,7 +78,7 @@ class Decoder:
             if self._plain is None:
                 return self._begin(block)
         except RecursionError:
-            raise _malformed("an event of the stream is nested too deep", block) from None
+            raise malformed("an event of the stream is nested too deep", block) from None
         self._pending += block
         return not block.isspace()
 
@@ -96,11 +100,24 @@ class Decoder:
         try:
             return self._finish()
         except RecursionError:
-            raise _malformed("the answer is nested too deep", self._pending or self._other) from None
+            raise malformed("the answer is nested too deep", self._pending or self._other) from None
         except EndpointError as error:
             if error.kind is Kind.MALFORMED and error.body is None:
-                error.body = (self._pending or self._other)[:_SHOWN].decode("utf-8", "replace")
+                error.body = (self._pending or self._other)[:SHOWN].decode("utf-8", "replace")
             raise
+
+    def settle(self, error: EndpointError) -> EndpointError:
+        """Give a fault under HTTP 200 what it may have cost: the usage that was stated, or that it may have been billed,
+        where something of an answer had come.
+        """
+        usage = self._fold.usage() or stated_usage(self._value)
+        if usage is not None and usage.total:
+            error.usage = usage
+            # what was broken off may have used more than was stated last
+            error.unconfirmed = error.unconfirmed and error.kind in (Kind.TIMEOUT, Kind.DISCONNECTED)
+        elif self._fold.has_content or has_content(self._value):
+            error.unconfirmed = True
+        return error
 
     def raw_text(self) -> str | None:
         """The body as text where it was plain JSON; a stream's events are not kept."""
@@ -128,7 +145,8 @@ class Decoder:
         if self._plain is None:
             raise EndpointError(Kind.DISCONNECTED, "the answer's body is empty", unconfirmed=True)
         if self._plain:
-            return self._read(_plain_object(bytes(self._pending)))
+            self._value = value = plain_value(bytes(self._pending))
+            return self._read(sound_object(value, self._pending))
         self._end()
         if self._other:
             answer = self._outside_of_events()
@@ -212,7 +230,7 @@ class Decoder:
             return False
         if not text:
             return False
-        raise _malformed("an event of the stream is not JSON", text)
+        raise malformed("an event of the stream is not JSON", text)
 
     def _outside_of_events(self) -> Answer | None:
         """Lines that are no events: a plain answer behind comments, or an error that a relay wrote into a stream."""
@@ -220,6 +238,7 @@ class Decoder:
             value = parse_json(self._other)
         except ValueError:
             value = None
+        self._value = value
         fault = error_in(value)
         if fault is not None:
             raise fault
@@ -228,24 +247,7 @@ class Decoder:
         if isinstance(value, dict):
             return self._read(value)
         what = "the answer is neither JSON nor a stream" if value is None else "the answer is JSON but no object"
-        raise _malformed(what, self._other)
-
-
-def _plain_object(body: bytes) -> dict[str, Any]:
-    if b"[DONE]" in body[-64:]:
-        body = _DONE_BEHIND.sub(b"", body)
-    try:
-        value = parse_json(body)
-    except ValueError:
-        if _PAGE.match(body):
-            raise _page(body[:_SHOWN].decode("utf-8", "replace")) from None
-        raise _malformed("the answer is not JSON", body) from None
-    fault = error_in(value)
-    if fault is not None:
-        raise fault
-    if not isinstance(value, dict):
-        raise _malformed("the answer is JSON but no object", body)
-    return value
+        raise malformed(what, self._other)
 
 
 def _named_error(data: bytes) -> EndpointError:
@@ -265,14 +267,3 @@ def _ends_between(line: bytes, following: bytes) -> bool:
 
 def _value(line: bytes) -> bytes:
     return line[5:].removeprefix(b" ")
-
-
-def _page(text: str) -> EndpointError:
-    """A page for people under HTTP 200 comes from what stands before the endpoint, or from what is none at all."""
-    title = page_title(text)
-    said = "the answer is an HTML page" + (f": {title}" if title else "")
-    return EndpointError(Kind.SERVER, said, status=200, body=text)
-
-
-def _malformed(message: str, body: bytes | bytearray) -> EndpointError:
-    return EndpointError(Kind.MALFORMED, message, body=body[:_SHOWN].decode("utf-8", "replace"), unconfirmed=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.wire.faults.waits import wait_in_text
-from batchrun.wire.faults.words import CODES, LIMIT_AND_REQUEST, PHRASES, STATUSES, VAGUE
+from batchrun.wire.faults.words import CODES, GAVE_UP, LIMIT_AND_REQUEST, PHRASES, STATUSES, TIMED_OUT, VAGUE
 
 # an opening tag ends at the next `<` at the latest: a text of a thousand openings is read once, not a thousand times
 _HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
@@ -85,8 +85,8 @@ def classify(
 ) -> EndpointError:
     """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
     kind = _by_body(error, status) if error is not None else None
+    code = int(error.code) if error is not None and re.fullmatch(r"[0-9]{3}", error.code) else status
     if kind is None:
-        code = int(error.code) if error is not None and re.fullmatch(r"[0-9]{3}", error.code) else status
         kind = _by_status(code if code >= 400 else status)
     message = (error.message or error.code or error.type) if error is not None else (body or "").strip()
     if "<" in message:
@@ -105,7 +105,16 @@ def classify(
     told = re.sub(rf"^{status}\b[\s:|-]*", "", message)
     shown = f"HTTP {status}: {told}" if told else f"HTTP {status}"
     param = error.param or None if error is not None else None
-    return EndpointError(kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param)
+    gave_up = kind in (Kind.SERVER, Kind.TIMEOUT) and _gave_up({status, code}, error, message)
+    return EndpointError(
+        kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param, unconfirmed=gave_up
+    )
+
+
+def _gave_up(codes: set[int], error: ErrorBody | None, message: str) -> bool:
+    """Whether somebody on the way no longer waited for an answer that was being made."""
+    words = () if error is None else (error.type.lower(), error.code.lower())
+    return bool(codes & GAVE_UP or TIMED_OUT.search(message.lower()) or any("timeout" in word for word in words))
 
 
 def _by_body(error: ErrorBody, status: int) -> Kind | None:

@@ -162,5 +162,15 @@ STATUSES: dict[int, Kind] = {
 }
 """What a status means where the body says nothing; else 3xx `not_found`, 4xx `bad_request`, the rest `server`."""
 
+GAVE_UP = frozenset({408, 504, 520, 524, 598, 599})
+"""Statuses of a gateway that waited for an answer no longer: it is made, and perhaps billed, all the same (endpoint.md §7)."""
+
+TIMED_OUT = re.compile(
+    r"^(?!.*connect).*\b(upstream|gateway|request|response|operation|backend|inference|generation|stream|read)\b"
+    r".{0,40}\btime(d|s)?[ -]?out",
+    re.DOTALL,
+)
+"""A gateway says so in words, under any status; where it could not connect, nothing was made."""
+
 LIMIT_AND_REQUEST = re.compile(r"limit:? (\d[\d,]{0,30}),(?: used:? [\d,]{1,30},)? requested:? (\d[\d,]{0,30})")
 """OpenAI's and Groq's rate limit messages: the whole limit, and what this one request takes of it."""
