@@ -173,3 +173,10 @@ def test_a_column_that_came_later_may_be_missing(tmp_path: Path, monkeypatch: py
         list(parts.read_results(stored(path)))
     pq.write_table(table.replace_schema_metadata(None), path)
     assert list(parts.read_results(stored(path))) == results(0, 2)
+
+
+def test_rows_without_a_column_make_a_part(tmp_path: Path) -> None:
+    """An input of rows that have no columns at all has results like any other."""
+    path = part(tmp_path, 0, pa.table({}), results(0, 2, samples=2), per_row=2)
+    assert pq.read_table(path).column_names == RESULT_SCHEMA.names
+    assert list(parts.read_results(stored(path))) == results(0, 2, samples=2)
