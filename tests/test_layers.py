@@ -47,7 +47,7 @@ OWNERS = {
     "httpx_aiohttp": {"wire.transport"},
     "brotli": {"wire.decode.unpack"},
     "tenacity": {"pace.retry"},
-    "pyarrow": {"rows", "ledger.layout", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
+    "pyarrow": {"rows", "ledger.layout", "ledger.parts", "ledger.sealed", "ledger.store", "ledger.vectors", "report"},
     "tqdm": {"report.progress"},
     "jinja2": {"rows.template", "report"},
     "typer": {"cli"},

@@ -25,6 +25,7 @@ from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.sealed import check_storable
 from batchrun.ledger.store import is_url, shown_url
 from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
 from batchrun.rows import columns
@@ -125,7 +126,9 @@ class Assembly:
             embeddings = embeddings or requests[0].path == EMBEDDINGS
             return None
 
-        return msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
+        inventory = msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
+        check_storable(self.layout(inventory))
+        return inventory
 
     def layout(self, inventory: Inventory) -> Layout:
         """The columns of the run's results."""

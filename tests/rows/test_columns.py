@@ -181,7 +181,7 @@ def test_any_json_makes_a_file_that_everyone_reads(shards: list[list[dict[str, A
     records = [record for shard in shards for record in shard]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.parquet"
-        pq.write_table(pa.table([*table.columns, range(len(records))], [*table.column_names, "row"]), path)
+        pq.write_table(pa.table([*table.columns, range(len(records))], [*table.column_names, "row number"]), path)
         found = pq.read_table(path).to_pylist()
         assert len(pd.read_parquet(path)) == len(records)
         assert pl.read_parquet(path).height == len(records)
