@@ -14,7 +14,7 @@ from batchrun.job import Job
 from batchrun.records import CHAT, RESPONSES, Request, Row, Variant
 from batchrun.rows.batch_line import RowError, bare, check_shape, from_json, is_batch_line, read_batch_line
 from batchrun.rows.sweep import variants
-from batchrun.rows.template import Render, TemplateError, compile_text, compile_tree, reads_files
+from batchrun.rows.template import Render, TemplateError, compile_text, compile_tree, reads_files, uses_columns
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -36,6 +36,11 @@ class RequestBuilder:
     def reads_files(self) -> bool:
         """Whether a template puts local files into requests, which are then large."""
         return any(messages.reads_files for messages in self._messages)
+
+    @property
+    def same_for_all(self) -> str | None:
+        """The template, of any variant, that asks every row the same; None where each takes something from its row."""
+        return next((messages.text for messages in self._messages if messages.is_constant), None)
 
     @property
     def per_row(self) -> int:
@@ -118,6 +123,8 @@ class _Messages:
         self._tree: Render | None = None if tree is None else compile_tree(tree, "prompt.messages")
         self._system: Render | None = None if system is None else compile_text(system, "prompt.system")
         self.reads_files = reads_files([user, tree, system])
+        self.is_constant = self.templated and not uses_columns([user, tree, system])
+        self.text = user if isinstance(user, str) else "prompt.messages"
 
     def of(self, row: Row) -> list[Any]:
         data = row.data

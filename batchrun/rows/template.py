@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batchrun.errors import JobError
@@ -69,3 +69,11 @@ def reads_files(value: Any) -> bool:
         return any(one.name in _FILE_FILTERS for one in found)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(map(reads_files, inner))
+
+
+def uses_columns(value: Any) -> bool:
+    """Whether a text, or any text in nested lists and dicts, is a template that takes anything from its row."""
+    if isinstance(value, str):
+        return bool(meta.find_undeclared_variables(_environment.parse(value)))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(uses_columns, inner))
