@@ -1,5 +1,6 @@
 """The Python face: `run`, `plan`, `check`, each also to be awaited, and the jobs they take (contract.md §8)."""
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,11 +15,9 @@ from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
-from batchrun.names import PARAMETERS, nearest
-from batchrun.prompt_files import with_files
+from batchrun.rows.spool import run_name
 from batchrun.rows.sweep import fixed
 from batchrun.runner.assembly import Assembly
-from batchrun.runner.kept import kept_job
 from batchrun.runner.observer import Observer
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
@@ -42,31 +41,29 @@ __all__ = [
 ]
 
 Source = str | Path | Job
-"""A job file, an input (a file, a directory, a glob, a URL), a run directory, or a Job."""
+"""A job file, an input (a file, a directory, a glob, a URL), or a Job."""
 
 
 def make_job(source: Source, *, on_note: Callable[[str], None] | None = None, **settings: Unpack[Settings]) -> Job:
-    """The job of a source, with settings that override it, also over its sweep. Raises JobError."""
+    """A job from a TOML path, an input path or a Job, with settings that override it, also over its sweep. Raises JobError."""
     for name in settings.keys() - TABLE.keys():
-        near = f"params={{{name!r}: …}}" if name in PARAMETERS else nearest(name, TABLE)
+        near = difflib.get_close_matches(name, TABLE, 1, 0.5)
         raise JobError(
-            f"unknown setting `{name}`; " + (f"did you mean `{near}`?" if near else f"known: {', '.join(TABLE)}")
+            f"unknown setting `{name}`; " + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(TABLE)}")
         )
-    given = {name: value for name, value in settings.items() if value is not None}
-    changes: dict[str, Any] = {TABLE[name].key: value for name, value in with_files(given).items()}
+    changes: dict[str, Any] = {TABLE[name].key: value for name, value in settings.items() if value is not None}
     if (engine := changes.pop("engine", "local")) != "local":
         raise JobError(f"engine {engine!r} is understood but not yet supported; use local")
     if isinstance(source, Job):
         job, name = source, "job"
     elif os.fspath(source).endswith(".toml"):
         job, name = load(os.fspath(source)), os.fspath(source)
-    elif (kept := kept_job(os.fspath(source))) is not None:
-        job, name = kept, os.fspath(source)
     else:
         job, name = from_table({"input": {"path": os.fspath(source)}}), "flags"
     if job.output.path is None and "output.path" not in changes:
-        stem = Path(job.input.path or name).name.partition(".")[0] if name in ("job", "flags") else Path(name).stem
-        changes["output.path"] = f"runs/{stem or 'run'}"
+        changes["output.path"] = (
+            f"runs/{run_name(job.input.path or name) if name in ('job', 'flags') else Path(name).stem}"
+        )
     job, lost = fixed(job, _swept_keys(changes))
     if lost and on_note is not None:
         on_note(f"what is given here holds for every variant; left out of the job: {', '.join(lost)}")
@@ -144,15 +141,27 @@ async def arun(
 
 
 @explicit
-def plan(source: Source, *, environ: Mapping[str, str] | None = None, **settings: Unpack[Settings]) -> Outlook:
+def plan(
+    source: Source,
+    *,
+    on_note: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **settings: Unpack[Settings],
+) -> Outlook:
     """What a run would do, and about what it would cost. Sends nothing and writes nothing. Raises JobError."""
-    return outlook(_assembly(source, settings, environ))
+    return outlook(_assembly(source, settings, environ, on_note))
 
 
 @explicit
-async def aplan(source: Source, *, environ: Mapping[str, str] | None = None, **settings: Unpack[Settings]) -> Outlook:
+async def aplan(
+    source: Source,
+    *,
+    on_note: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **settings: Unpack[Settings],
+) -> Outlook:
     """What `plan` does, to be awaited: the input is read in a thread."""
-    return await anyio.to_thread.run_sync(partial(plan, source, environ=environ, **settings))
+    return await anyio.to_thread.run_sync(partial(plan, source, on_note=on_note, environ=environ, **settings))
 
 
 @explicit

@@ -17,13 +17,19 @@ PATHS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One record of the input. `data` is the record as it was, `error` why it can't be used, `where` its file:line."""
+    """One record of the input. `data` is the record as it was, `error` why it can't be used, `where` its file:line.
+
+    `names` are its columns where `data` holds only those that are read, None where it holds them all; `filled` says that
+    its nulls may stand only because a schema gives every record every field.
+    """
 
     index: int
     id: str
     data: dict[str, Any]
     where: str
     error: str | None = None
+    names: tuple[str, ...] | None = None
+    filled: bool = False
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -158,6 +164,9 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class ShardInfo(msgspec.Struct, frozen=True):
     """A slice of consecutive input rows. `file` and `offset` say where its first row starts: a byte offset in a JSONL
     file (before decompression where there is none, after it otherwise), a row number in a Parquet file.
+
+    `named` says that some row of the input has an id of its own, `repeated` are the rows whose custom_id stands in an
+    earlier row too.
     """
 
     number: int
@@ -167,6 +176,8 @@ class ShardInfo(msgspec.Struct, frozen=True):
     offset: int
     line: int
     digest: str
+    named: bool = False
+    repeated: tuple[int, ...] = ()
 
 
 class Shard(msgspec.Struct, frozen=True):

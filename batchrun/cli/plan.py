@@ -3,6 +3,7 @@
 import typer
 
 from batchrun.cli import flags
+from batchrun.cli.table import say
 from batchrun.settings import Settings
 
 EXAMPLES = "batchrun plan jobs/label_reviews.toml · batchrun plan reviews.jsonl --base-url … --model … --rpm 500"
@@ -13,7 +14,7 @@ def command(source: flags.Source, *, settings: Settings) -> None:
     """Say what would run, how long at least, and what it would cost. Sends and writes nothing."""
     from batchrun import api
 
-    outlook = api.plan(source, **settings)
+    outlook = api.plan(source, on_note=say, **settings)
     lines = [
         ("endpoint", outlook.endpoint),
         ("output", outlook.path),

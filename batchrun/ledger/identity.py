@@ -12,7 +12,7 @@ import msgspec
 from batchrun.job import Job
 from batchrun.records import ShardInfo
 
-_SCAN = 2
+_SCAN = 3
 """What a scan looks for. An inventory made by one that looked for less is made anew."""
 
 
@@ -48,8 +48,7 @@ def identity(job: Job, files: Sequence[Any], columns: str = "") -> Identity:
     fingerprint.
     """
     params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
-    prompt = msgspec.structs.replace(job.prompt, same=False)
-    requests = _fingerprint(params, prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id)
+    requests = _fingerprint(params, job.prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id)
     return Identity(_fingerprint(_SCAN, files, job.input.limit, job.input.on_bad_row), requests, columns)
 
 

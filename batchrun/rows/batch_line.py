@@ -6,25 +6,23 @@ as it is; only what would make its answer unreadable is refused or left out.
 
 from typing import Any
 
-import msgspec
-
 from batchrun.records import CHAT, COMPLETIONS, EMBEDDINGS, PATHS
+from batchrun.rows.plain import RowError, from_json, is_missing, plain
 
 _URLS = {f"{root}{path}": path for path in PATHS for root in ("/v1", "")}
+COLUMNS = frozenset({"custom_id", "method", "url", "body"})
 EMBEDDING_BYTES = 12 << 10
 """About what an answer's vector takes in memory: 1536 doubles."""
-
-
-class RowError(Exception):
-    """A row that can't become a request; the message says why."""
 
 
 def is_batch_line(data: dict[str, Any]) -> bool:
     return "body" in data and ("custom_id" in data or "url" in data)
 
 
-def read_batch_line(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The path (of PATHS) and the body of a batch line. Raises RowError."""
+def read_batch_line(data: dict[str, Any], *, filled: bool) -> tuple[str, dict[str, Any]]:
+    """The path (of PATHS) and the body of a batch line. With `filled`, a null of its body is a field that the row does not
+    have. Raises RowError.
+    """
     method, url = data.get("method") or "POST", data.get("url") or CHAT
     if str(method).upper() != "POST":
         raise RowError(f"`method` must be POST, not {method!r}")
@@ -34,11 +32,15 @@ def read_batch_line(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         raise RowError(f"`url` {url!r} is not one that can be asked; these are: {known}")
     body = data["body"]
     if isinstance(body, str):
-        body = from_json(body, "body")
+        body, filled = from_json(body, "body"), False
     if not isinstance(body, dict):
         raise RowError("`body` must be an object")
-    # a Parquet struct gives every row every field, null where the row has none
-    return path, {key: value for key, value in body.items() if value is not None}
+    if filled:
+        messages = body.get("messages")
+        body = {key: plain(value, f"body.{key}") for key, value in body.items() if not is_missing(value)}
+        if messages is not None:
+            body["messages"] = messages  # in a message, one null is no filling
+    return path, dict(body)
 
 
 def check_shape(path: str, body: dict[str, Any]) -> None:
@@ -62,20 +64,3 @@ def answer_bytes(data: dict[str, Any]) -> int:
     body = data.get("body")
     given = body.get("input") if isinstance(body, dict) else None
     return EMBEDDING_BYTES * (len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1)
-
-
-def bare(value: Any) -> Any:
-    """Without the nulls that a Parquet list of structs puts into every part."""
-    if isinstance(value, dict):
-        return {key: bare(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list):
-        return [bare(inner) for inner in value]
-    return value
-
-
-def from_json(text: str, name: str) -> Any:
-    """What a column of JSON text holds. Raises RowError."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise RowError(f"`{name}` is a string but not JSON: {error}") from None

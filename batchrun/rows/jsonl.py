@@ -1,59 +1,117 @@
-"""JSONL, line by line: bytes in, (offset, line number, decoded record or its fault) out.
+"""JSON Lines: one object a line, blank lines skipped; what is not one is a fault that says what it is."""
 
-UTF-8 with or without a byte order mark, LF or CRLF, blank lines skipped. Never holds more than one block and one line.
-"""
-
+import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 
-_BLOCK = 1 << 20
+from batchrun.errors import JobError
+from batchrun.rows.files import Found
+from batchrun.rows.lines import LONGEST, Line, Texts, refuse_wide
+from batchrun.rows.pieces import Block, Piece
+
+DEEPEST = 256
+"""Levels of nesting that a value may have: well inside what every step after can follow."""
 _decode = msgspec.json.Decoder().decode
+_CONSTANT = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 
 
-class Line(NamedTuple):
-    """One line that is not blank. `offset` is its first byte's place in the (decompressed) file, `line` counts from 1."""
+class JsonlReader:
+    """Rows of JSONL files."""
 
-    offset: int
-    line: int
-    text: bytes
+    filled = False
+    names: tuple[str, ...] | None = None
+    schema: Any = None
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+        self._texts = Texts(found)
+
+    def blocks(self, file: int, offset: int, line: int) -> Iterator[Block]:
+        for number in range(file, len(self._found.files)):
+            try:
+                for one in self._texts.lines(number, offset, line):
+                    if one.text is None or (one.text and not one.text.isspace()):
+                        yield Block([self._piece(number, one)])
+            except (OSError, pa.ArrowException) as error:
+                raise self._texts.fault(number, error) from None
+            offset, line = 0, 1
+
+    def _piece(self, number: int, line: Line) -> Piece:
+        known = self._found.files[number]
+        text = line.text
+        if text is None:
+            fault = f"a line of more than {LONGEST >> 20} MiB; no request can be that long"
+            if line.line == 1:
+                raise JobError(f"{known.name}: its first line has more than {LONGEST >> 20} MiB: {_NOT_LINES}")
+            return Piece(number, line.offset, line.line, {}, fault, b"%d" % line.offset, 0)
+        refuse_wide(line, known.name)
+        if line.offset == 0:
+            _refuse_whole(text, known.name)
+        data, error = record(text)
+        if known.partition and error is None:
+            data = {**known.partition, **data}
+        return Piece(number, line.offset, line.line, data, error, text, len(text))
 
 
-def lines(stream: Any, offset: int = 0, line: int = 1) -> Iterator[Line]:
-    """The lines of a byte stream that stands at `offset`, which is the start of line `line`."""
-    rest = b""
-    first = offset == 0
-    while True:
-        block = stream.read(_BLOCK)
-        if not block:
-            break
-        if b"\n" not in block:
-            rest += block
-            continue
-        found = (rest + block).split(b"\n") if rest else block.split(b"\n")
-        rest = found.pop()
-        for text in found:
-            here, offset = offset, offset + len(text) + 1
-            if first:
-                text, first = text.removeprefix(b"\xef\xbb\xbf"), False
-            if text and not text.isspace():
-                yield Line(here, line, text)
-            line += 1
-    if first:
-        rest = rest.removeprefix(b"\xef\xbb\xbf")
-    if rest and not rest.isspace():
-        yield Line(offset, line, rest)
+_NOT_LINES = "not JSON Lines, where each row is an object on a line of its own"
+
+
+def _refuse_whole(text: bytes, name: str) -> None:
+    """Raise JobError where a file's first line shows that all of it is one JSON text."""
+    start = text.strip()
+    if start[:1] == b"[" and (start in (b"[", b"[{") or start[1:].lstrip()[:1] in (b"{", b"[")):
+        raise JobError(f"{name}: a JSON array, {_NOT_LINES}; convert it: jq -c '.[]' {name} > rows.jsonl")
+    if start == b"{":
+        raise JobError(f"{name}: pretty-printed JSON, {_NOT_LINES}; convert it: jq -c . {name} > rows.jsonl")
 
 
 def record(text: bytes) -> tuple[dict[str, Any], str | None]:
     """A line as a record, or ({}, what is wrong with it)."""
+    value, error = decoded(text)
+    if error is None and not isinstance(value, dict):
+        return {}, f"a row must be a JSON object, not {type(value).__name__}"
+    return ({}, error) if error is not None else (value, None)
+
+
+def decoded(text: bytes) -> tuple[Any, str | None]:
+    """(a JSON text's value, None) or (None, what is wrong with it)."""
     try:
         value = _decode(text)
+        if text.count(b"{") + text.count(b"[") > DEEPEST and _is_deep(value):
+            raise RecursionError
+    except RecursionError:
+        return None, f"nested more than {DEEPEST} levels deep"
     except UnicodeDecodeError as error:
-        return {}, f"not UTF-8: {error.reason} at byte {error.start} of a string"
+        return None, f"not UTF-8: {error.reason} at byte {error.start} of a string; save the file as UTF-8"
     except msgspec.DecodeError as error:
-        return {}, f"not valid JSON: {error}"
-    if not isinstance(value, dict):
-        return {}, f"a row must be a JSON object, not {type(value).__name__}"
+        return None, _reason(text, str(error))
     return value, None
+
+
+def _reason(text: bytes, said: str) -> str:
+    constant = _CONSTANT.search(text)
+    if "surrogate" in said:
+        return f"not valid JSON: half a character (a lone \\uD800–\\uDFFF) stands in it: {said}"
+    if constant is not None:
+        return f"not valid JSON: {constant[1].decode()} is no JSON value; write null"
+    if "truncated" in said:
+        return f"not valid JSON: it ends in the middle ({said}); each row must stand whole on one line"
+    return f"not valid JSON: {said}"
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value is nested more than DEEPEST levels, told without recursion."""
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -12,11 +12,23 @@ import msgspec
 from batchrun.errors import JobError
 from batchrun.job import Job
 from batchrun.records import CHAT, RESPONSES, Request, Row, Variant
-from batchrun.rows.batch_line import RowError, bare, check_shape, from_json, is_batch_line, read_batch_line
+from batchrun.rows import batch_line, parameters
+from batchrun.rows.batch_line import check_shape, is_batch_line, read_batch_line
+from batchrun.rows.parameters import top_level
+from batchrun.rows.plain import RowError, from_json, is_missing, plain
 from batchrun.rows.sweep import variants
-from batchrun.rows.template import Render, TemplateError, compile_text, compile_tree, reads_files, uses_columns
+from batchrun.rows.template import (
+    Render,
+    TemplateError,
+    columns_of,
+    columns_text,
+    compile_text,
+    compile_tree,
+    reads_files,
+)
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
+_OWN_COLUMNS = parameters.COLUMNS | batch_line.COLUMNS
 
 
 class RequestBuilder:
@@ -28,6 +40,7 @@ class RequestBuilder:
         self._model = job.endpoint.model
         self._params = dict(job.params)
         self._messages = [_Messages(job, variant) for variant in self.variants]
+        self._id_column = job.input.id
         for table in (self._params, *(variant.params for variant in self.variants)):
             if "messages" in table:
                 raise JobError("`messages` is not a parameter; write the prompt under [prompt]")
@@ -38,9 +51,14 @@ class RequestBuilder:
         return any(messages.reads_files for messages in self._messages)
 
     @property
-    def same_for_all(self) -> str | None:
-        """The template, of any variant, that asks every row the same; None where each takes something from its row."""
-        return next((messages.text for messages in self._messages if messages.is_constant), None)
+    def columns(self) -> frozenset[str] | None:
+        """The columns that requests are made of, None for all."""
+        found: set[str] = set()
+        for messages in self._messages:
+            if messages.columns is None:
+                return None
+            found |= messages.columns
+        return frozenset(found)
 
     @property
     def per_row(self) -> int:
@@ -65,7 +83,7 @@ class RequestBuilder:
                 raise RowError("no model: give --model, [endpoint] model, or a `model` in the row's params or body")
             try:
                 encoded = _encode(body)
-            except (TypeError, UnicodeEncodeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise RowError(f"the request cannot be written as JSON: {error}") from None
             # a chat is known by its body alone; of two paths with one body each is a request of its own
             asked = encoded if path == CHAT else path.encode() + b"\n" + encoded
@@ -83,26 +101,33 @@ class RequestBuilder:
             body["model"] = self._model
         data = row.data
         if not messages.templated and is_batch_line(data):
-            path, own = read_batch_line(data)
+            filled = row.filled and not isinstance(data["body"], str)
+            path, own = read_batch_line(data, filled=filled)
             body.update(own)
             if path == CHAT:
-                body["messages"] = messages.with_system(body.get("messages"), row)
-            else:
-                body.update({key: bare(body[key]) for key in ("input", "prompt") if key in body})
+                body["messages"] = messages.with_system(body.get("messages"), row, filled=filled)
             if path == RESPONSES:
                 messages.instruct(body, row)
         else:
             body["messages"] = messages.of(row)
-            params = data.get("params") if not messages.templated else None
-            if isinstance(params, str):
-                params = from_json(params, "params")
-            if params is not None:
-                if not isinstance(params, dict):
-                    raise RowError("`params` must be an object")
-                # a Parquet struct gives every row every field, null where the row has none
-                body.update({key: value for key, value in params.items() if value is not None})
+            if not messages.templated:
+                names = data if row.names is None else row.names
+                body.update(top_level(data, names, filled=row.filled, id_column=self._id_column))
+                body.update(_params(row))
         body.update(variant.params)
         return path, body
+
+
+def _params(row: Row) -> dict[str, Any]:
+    """A row's own `params`. Raises RowError."""
+    params, filled = row.data.get("params"), row.filled
+    if isinstance(params, str):
+        params, filled = from_json(params, "params"), False
+    if params is None:
+        return {}
+    if not isinstance(params, dict):
+        raise RowError("`params` must be an object")
+    return plain(params, "params") if filled else params
 
 
 class _Messages:
@@ -123,34 +148,43 @@ class _Messages:
         self._tree: Render | None = None if tree is None else compile_tree(tree, "prompt.messages")
         self._system: Render | None = None if system is None else compile_text(system, "prompt.system")
         self.reads_files = reads_files([user, tree, system])
-        self.is_constant = self.templated and not uses_columns([user, tree, system])
-        self.text = user if isinstance(user, str) else "prompt.messages"
+        renders = [one for one in (self._user, self._tree, self._system) if one is not None]
+        read = columns_of(renders)
+        self.columns = read if self.templated or read is None else read | _OWN_COLUMNS
 
     def of(self, row: Row) -> list[Any]:
         data = row.data
         try:
             if self._user is not None:
-                return self._led([{"role": "user", "content": self._user(data)}], row)
+                return self._led([{"role": "user", "content": self._user(data, row.names)}], row)
             if self._tree is not None:
-                rendered: list[Any] = self._tree(data)
+                rendered: list[Any] = self._tree(data, row.names)
                 return self._led(rendered, row)
         except TemplateError as error:
             raise RowError(str(error)) from None
         if data.get("messages") is not None:
-            return self.with_system(data["messages"], row)
+            filled = row.filled and not isinstance(data["messages"], str)
+            return self.with_system(data["messages"], row, filled=filled)
         if data.get("prompt") is not None:
             if not isinstance(data["prompt"], str):
                 raise RowError(f"`prompt` must be a string, not {type(data['prompt']).__name__}")
             messages = [{"role": "user", "content": data["prompt"]}]
             if data.get("system") is not None:
+                if not isinstance(data["system"], str):
+                    raise RowError(f"`system` must be a string, not {type(data['system']).__name__}")
                 messages.insert(0, {"role": "system", "content": data["system"]})
                 return messages
             return self._led(messages, row)
-        columns = ", ".join(data) or "none"
-        raise RowError(f"no `prompt`, `messages` or `body` (columns: {columns}); give a template: --prompt '…'")
+        null = next((name for name in ("prompt", "messages", "body") if name in data), None)
+        if null is not None:
+            raise RowError(f"`{null}` is null; take the row out, or give it something to ask")
+        names = columns_text(data if row.names is None else row.names)
+        raise RowError(f"no `prompt`, `messages` or `body`: {names}; give a template: --prompt '…'")
 
-    def with_system(self, messages: Any, row: Row) -> list[Any]:
-        """A row's own messages, checked, led by the job's system prompt where they have none."""
+    def with_system(self, messages: Any, row: Row, *, filled: bool) -> list[Any]:
+        """A row's own messages, checked, led by the job's system prompt where they have none. With `filled`, their nulls
+        may stand only because a schema gives every part every field.
+        """
         if isinstance(messages, str):
             messages = from_json(messages, "messages")
         if not isinstance(messages, list) or not messages:
@@ -159,9 +193,13 @@ class _Messages:
         for message in messages:
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise RowError("every message must be an object with a `role`")
-            cleaned.append(
-                {key: bare(value) for key, value in message.items() if value is not None or key == "content"}
-            )
+            if filled:
+                message = {
+                    key: plain(value, f"messages.{key}")
+                    for key, value in message.items()
+                    if key == "content" or not is_missing(value)
+                }
+            cleaned.append(message)
         return self._led(cleaned, row)
 
     def instruct(self, body: dict[str, Any], row: Row) -> None:
@@ -176,6 +214,6 @@ class _Messages:
         if self._system is None or (isinstance(first, dict) and first.get("role") in ("system", "developer")):
             return messages
         try:
-            return [{"role": "system", "content": self._system(row.data)}, *messages]
+            return [{"role": "system", "content": self._system(row.data, row.names)}, *messages]
         except TemplateError as error:
             raise RowError(str(error)) from None

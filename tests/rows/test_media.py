@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.job import from_table
 from batchrun.records import Row
-from batchrun.rows.batch_line import RowError
+from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.template import compile_text, reads_files
 

@@ -1,6 +1,7 @@
 """Row → requests: the four shapes of a row, precedence, identity (contract.md §4–§5, §7.2)."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -8,20 +9,20 @@ import pytest
 
 from batchrun.job import from_table
 from batchrun.records import CHAT, PATHS, Request, Row
-from batchrun.rows.batch_line import RowError
+from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
-def built(data: dict[str, Any], error: str | None = None, **tables: Any) -> list[Request]:
+def built(data: dict[str, Any], filled: bool = False, **tables: Any) -> list[Request]:
     tables = {"endpoint": {"model": "m"}, **tables}
-    return RequestBuilder(from_table(tables)).build(Row(3, "id3", data, "a.jsonl:4", error))
+    return RequestBuilder(from_table(tables)).build(Row(3, "id3", data, "a.jsonl:4", filled=filled))
 
 
-def body(data: dict[str, Any], **tables: Any) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(built(data, **tables)[0].body)
+def body(data: dict[str, Any], filled: bool = False, **tables: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(built(data, filled, **tables)[0].body)
     return made
 
 
@@ -29,18 +30,20 @@ BATCH = {"custom_id": "c", "method": "POST", "url": "/v1/chat/completions"}
 NULLS = [{"role": "user", "name": None, "content": [{"type": "text", "text": "hi", "image_url": None}]}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
 PROMPT = {"prompt": {"system": "Be brief."}}
+COOKBOOK = {"model": "own", "messages": USER, "temperature": 0, "max_tokens": 7}
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "default": None}}}]
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "prompt": ({"prompt": "hi"}, {}, {"model": "m", "messages": USER}),
     "prompt and system": ({"prompt": "hi", "system": "Be brief."}, {}, {"model": "m", "messages": [SYSTEM, *USER]}),
     "job's system": ({"prompt": "hi"}, PROMPT, {"model": "m", "messages": [SYSTEM, *USER]}),
     "messages": ({"messages": USER}, {}, {"model": "m", "messages": USER}),
     "messages as text": ({"messages": json.dumps(USER)}, {}, {"model": "m", "messages": USER}),
-    "messages with Parquet's nulls": ({"messages": NULLS}, {}, {"model": "m", "messages": PARTS}),
+    "JSON's own nulls": ({"messages": NULLS}, {}, {"model": "m", "messages": NULLS}),
     "messages with a system": ({"messages": [SYSTEM, *USER]}, PROMPT, {"model": "m", "messages": [SYSTEM, *USER]}),
     "row's params": (
         {"prompt": "hi", "params": {"top_p": 0.5, "seed": None}},
-        {"params": {"top_p": 1, "n": 1}},
-        {"model": "m", "messages": USER, "top_p": 0.5, "n": 1},
+        {"params": {"top_p": 1, "seed": 7, "n": 1}},
+        {"model": "m", "messages": USER, "top_p": 0.5, "seed": None, "n": 1},
     ),
     "batch line": (
         {**BATCH, "body": {"model": "own", "messages": USER, "seed": 1}},
@@ -58,6 +61,33 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"prompt": {"messages": [{"role": "user", "content": [{"type": "text", "text": "{{ who }}"}]}]}},
         {"model": "m", "messages": PARTS},
     ),
+    "the cookbook's line": (COOKBOOK, {"params": {"temperature": 1, "n": 2}}, {**COOKBOOK, "n": 2}),
+    "the cookbook's line with its note": ({**COOKBOOK, "metadata": {"row_id": 1}, "id": 4}, {}, COOKBOOK),
+    "metadata that is kept": (
+        {**COOKBOOK, "store": True, "metadata": {"a": "b"}},
+        {},
+        {**COOKBOOK, "store": True, "metadata": {"a": "b"}},
+    ),
+    "parameters beside other columns": (
+        {"messages": USER, "temperature": 0.5, "label": "x", "tools": TOOLS},
+        {},
+        {"model": "m", "messages": USER, "temperature": 0.5, "tools": TOOLS},
+    ),
+    "parameters as JSON text": (
+        {"prompt": "hi", "temperature": "0.5", "tools": json.dumps(TOOLS), "tool_choice": "auto"},
+        {},
+        {"model": "m", "messages": USER, "temperature": 0.5, "tools": TOOLS, "tool_choice": "auto"},
+    ),
+    "a data set's own column of models": (
+        {"messages": USER, "model": "who answered", "language": "en"},
+        {},
+        {"model": "m", "messages": USER},
+    ),
+    "params over the top level": (
+        {**COOKBOOK, "params": {"temperature": 2}},
+        {},
+        {**COOKBOOK, "temperature": 2},
+    ),
     "variant over the row": (
         {"prompt": "hi", "params": {"seed": 1}},
         {"params": {"seed": 0}, "sweep": {"seed": [2], "model": ["v"]}},
@@ -73,7 +103,7 @@ def test_shape(data: dict[str, Any], tables: dict[str, Any], expected: dict[str,
 
 
 FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "no prompt": ({"text": "a"}, {}, "no `prompt`, `messages` or `body` (columns: text)"),
+    "no prompt": ({"text": "a"}, {}, "no `prompt`, `messages` or `body`: the row's columns are: text; give a template"),
     "missing column": ({"text": "a"}, {"prompt": {"user": "{{ txt }}"}}, "'txt' is undefined"),
     "no model": ({"prompt": "a"}, {"endpoint": {}}, "no model"),
     "empty messages": ({"messages": []}, {}, "not empty"),
@@ -87,6 +117,12 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no text prompt": ({**BATCH, "url": "/v1/completions", "body": {"messages": USER}}, {}, "needs `prompt`"),
     "several prompts": ({**BATCH, "url": "/v1/completions", "body": {"prompt": ["a", "b"]}}, {}, "one line for each"),
     "background": ({**BATCH, "url": "/v1/responses", "body": {"input": "a", "background": True}}, {}, "`background`"),
+    "null prompt": ({"prompt": None, "id": 1}, {}, "`prompt` is null"),
+    "system of another type": ({"prompt": "a", "system": {"a": 1}}, {}, "`system` must be a string, not dict"),
+    "parameter as text": ({"prompt": "a", "temperature": "warm"}, {}, "`temperature` is a string but not JSON"),
+    "deep text": ({"prompt": "a", "params": "[" * 1000 + "]" * 1000}, {}, "nested more than 256 levels deep"),
+    "very deep text": ({"messages": '[{"a":' * 9999}, {}, "nested more than"),
+    "half a character": ({"prompt": "a", "params": '{"a": "\ud800"}'}, {}, "half a character"),
     "method": ({**BATCH, "method": "GET", "body": {}}, {}, "must be POST"),
     "stream": ({"prompt": "a", "params": {"stream": "yes"}}, {}, "`stream` must be true or false"),
 }
@@ -119,8 +155,8 @@ def test_hash_is_of_the_body_without_stream() -> None:
 def test_nulls_of_a_parquet_body_are_no_settings() -> None:
     """A null in a batch body is a field that the row does not have: it hides neither the job's model nor a parameter."""
     data = {"custom_id": "a", "body": {"model": None, "top_p": None, "messages": [{"role": "user", "content": "hi"}]}}
-    assert body(data, endpoint={"model": "m"})["model"] == "m"
-    assert "top_p" not in body(data, endpoint={"model": "m"})
+    assert body(data, filled=True, endpoint={"model": "m"})["model"] == "m"
+    assert "top_p" not in body(data, filled=True, endpoint={"model": "m"})
 
 
 def line(path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +198,12 @@ OTHERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = 
         {"prompt": {"system": "Be brief."}},
         {"model": "m", "input": [SYSTEM, *USER]},
     ),
-    "Parquet's nulls": ("/responses", {"input": NULLS, "top_p": None}, {}, {"model": "m", "input": PARTS}),
+    "JSON's own nulls": (
+        "/responses",
+        {"input": NULLS, "top_p": None},
+        {},
+        {"model": "m", "input": NULLS, "top_p": None},
+    ),
 }
 
 
@@ -201,4 +242,64 @@ def test_parts_of_other_media_pass_through() -> None:
     table = pa.table({"messages": [[message], [message]]})
     from_parquet = table.to_pylist()[0]
     assert from_parquet["messages"][0]["content"][0]["image_url"] is None, "arrow gives every part every field"
-    assert body(from_parquet)["messages"] == [message]
+    assert body(from_parquet, filled=True)["messages"] == [message]
+
+
+DECIMALS = {"temperature": Decimal("0.70"), "seed": Decimal(100), "top_p": Decimal("0.12345678901234567890123")}
+
+
+def test_decimals_are_numbers() -> None:
+    """A DECIMAL of Parquet is the number that it says, to its last digit."""
+    made = built({"prompt": "hi", "params": DECIMALS}, filled=True)[0].body.decode()
+    assert '"seed":100,' in made
+    assert '"temperature":0.7,' in made
+    assert '"top_p":0.12345678901234567890123}' in made
+
+
+def test_nulls_that_a_schema_filled_in_are_dropped_at_every_depth() -> None:
+    """Of `tools` and `response_format` too, NaN counts as null, and text that is JSON keeps its own nulls."""
+    params = {"tools": [{"function": {"name": "f", "strict": None}}, None], "seed": float("nan"), "stop": None}
+    made = body({"prompt": "hi", "params": params, "tools": None}, filled=True)
+    assert made == {"model": "m", "messages": USER, "tools": [{"function": {"name": "f"}}, None]}
+    text = json.dumps({"tools": [{"strict": None}], "stop": None})
+    assert body({"prompt": "hi", "params": text}, filled=True)["tools"] == [{"strict": None}]
+    assert body({"messages": json.dumps(NULLS)}, filled=True)["messages"] == NULLS
+    assert body(line("/responses", {"input": NULLS, "top_p": None}), filled=True) == {"model": "m", "input": PARTS}
+    assert body({"messages": NULLS}, filled=True)["messages"] == PARTS
+
+
+@pytest.mark.parametrize("value", [b"\x89PNG", float("inf"), Decimal("NaN")])
+def test_what_json_has_not_is_a_fault_of_the_row(value: Any) -> None:
+    """Bytes and infinity among a Parquet row's parameters are named, not sent as null or text."""
+    with pytest.raises(RowError, match="`params` holds"):
+        built({"prompt": "hi", "params": {"seed": [value]}}, filled=True)
+
+
+def test_an_error_never_carries_megabytes() -> None:
+    """However long a value is, what is said of it is short."""
+    for data in ({**BATCH, "url": "x" * 9_000_000, "body": {}}, {"x" * 9_000_000: 1}):
+        with pytest.raises(RowError) as caught:
+            built(data)
+        assert len(str(caught.value)) < 1200
+
+
+def test_columns_that_are_read() -> None:
+    """A builder knows which columns its requests are made of: those of its templates, or those of a row without one."""
+
+    def columns(**tables: Any) -> frozenset[str] | None:
+        return RequestBuilder(from_table({"endpoint": {"model": "m"}, **tables})).columns
+
+    assert columns(prompt={"user": "{{ a }} {{ row['b c'].d }} {% for x in e %}{{ x }}{% endfor %}"}) == {
+        "a",
+        "b c",
+        "e",
+        "row",
+    }
+    assert columns(prompt={"user": "{{ row | tojson }}"}) is None
+    assert columns(prompt={"user": "{{ a }}", "system": "{{ s }}"}, variant=[{"name": "v", "user": "{{ w }}"}]) == {
+        "w",
+        "s",
+    }
+    own = columns(prompt={"system": "{{ s }}"})
+    assert own is not None
+    assert own >= {"s", "messages", "prompt", "params", "body", "url", "custom_id", "temperature", "model"}

@@ -206,7 +206,7 @@ NOT_THERE = {
     "no such file": ("gone.jsonl", "no such file"),
     "a glob without a match": ("gone-*.jsonl", "no .jsonl"),
     "an empty directory": ("empty", "no .jsonl"),
-    "an unknown ending": ("a.csv", "not a known input format"),
+    "an unknown ending": ("a.txt", "not a known input format"),
     "mixed formats": ("mixed", "both JSONL and Parquet"),
     "no Parquet": ("bad.parquet", "not a readable Parquet file"),
     "no gzip": ("bad.jsonl.gz", "cannot be read"),
@@ -218,7 +218,7 @@ def test_no_input(tmp_path: Path, name: str, says: str) -> None:
     """An input that isn't there or can't be read is a JobError that names it."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "mixed").mkdir()
-    for file in ("a.csv", "mixed/a.jsonl", "mixed/b.parquet", "bad.parquet", "bad.jsonl.gz"):
+    for file in ("a.txt", "mixed/a.jsonl", "mixed/b.parquet", "bad.parquet", "bad.jsonl.gz"):
         (tmp_path / file).write_bytes(b"no such thing")
     with pytest.raises(JobError) as caught:
         source(str(tmp_path / name)).scan(no_fault)
