@@ -1,6 +1,5 @@
 """The Python face: `run`, `plan`, `check`, each also to be awaited, and the jobs they take (contract.md §8)."""
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,9 +14,12 @@ from batchrun.errors import JobError
 from batchrun.interrupts import interruptible
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.judge.prices import Prices
+from batchrun.names import PARAMETERS, nearest
+from batchrun.prompt_files import with_files
 from batchrun.rows.spool import run_name
 from batchrun.rows.sweep import fixed
 from batchrun.runner.assembly import Assembly
+from batchrun.runner.kept import kept_job
 from batchrun.runner.observer import Observer
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
@@ -41,23 +43,26 @@ __all__ = [
 ]
 
 Source = str | Path | Job
-"""A job file, an input (a file, a directory, a glob, a URL), or a Job."""
+"""A job file, an input (a file, a directory, a glob, a URL), a run directory, or a Job."""
 
 
 def make_job(source: Source, *, on_note: Callable[[str], None] | None = None, **settings: Unpack[Settings]) -> Job:
-    """A job from a TOML path, an input path or a Job, with settings that override it, also over its sweep. Raises JobError."""
+    """The job of a source, with settings that override it, also over its sweep. Raises JobError."""
     for name in settings.keys() - TABLE.keys():
-        near = difflib.get_close_matches(name, TABLE, 1, 0.5)
+        near = f"params={{{name!r}: …}}" if name in PARAMETERS else nearest(name, TABLE)
         raise JobError(
-            f"unknown setting `{name}`; " + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(TABLE)}")
+            f"unknown setting `{name}`; " + (f"did you mean `{near}`?" if near else f"known: {', '.join(TABLE)}")
         )
-    changes: dict[str, Any] = {TABLE[name].key: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    changes: dict[str, Any] = {TABLE[name].key: value for name, value in with_files(given).items()}
     if (engine := changes.pop("engine", "local")) != "local":
         raise JobError(f"engine {engine!r} is understood but not yet supported; use local")
     if isinstance(source, Job):
         job, name = source, "job"
     elif os.fspath(source).endswith(".toml"):
         job, name = load(os.fspath(source)), os.fspath(source)
+    elif (kept := kept_job(os.fspath(source))) is not None:
+        job, name = kept, os.fspath(source)
     else:
         job, name = from_table({"input": {"path": os.fspath(source)}}), "flags"
     if job.output.path is None and "output.path" not in changes:

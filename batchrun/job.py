@@ -34,12 +34,14 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[prompt]` (contract.md §5): Jinja2 templates over a row's columns, strict: a missing column is the row's error.
 
-    `messages` are whole messages in place of `system` and `user`, each text in them a template.
+    `messages` are whole messages in place of `system` and `user`, each text in them a template. `same` allows a prompt that
+    takes nothing from its row, so that all rows ask the same.
     """
 
     system: str | None = None
     user: str | None = None
     messages: list[dict[str, Any]] | None = None
+    same: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,13 +39,22 @@ class Settings(TypedDict, total=False):
         str | None,
         Setting("endpoint.api_key_env", "The name of the variable that holds the key (OPENAI_API_KEY).", "NAME"),
     ]
-    system: Annotated[str | None, Setting("prompt.system", "System prompt, a Jinja2 template.")]
-    prompt: Annotated[str | None, Setting("prompt.user", "User prompt, a Jinja2 template over the row's columns.")]
+    system: Annotated[str | None, Setting("prompt.system", "System prompt, a Jinja2 template, or @FILE.")]
+    prompt: Annotated[
+        str | None, Setting("prompt.user", "User prompt, a Jinja2 template over the row's columns, or @FILE.")
+    ]
+    prompt_file: Annotated[
+        str | Path | None,
+        Setting("prompt.user", "The file that holds the user prompt; --prompt @FILE is the same.", "FILE"),
+    ]
+    same_prompt: Annotated[
+        bool | None, Setting("prompt.same", "Allow a prompt that is the same for every row.", flag="--same-prompt")
+    ]
     params: Annotated[
         dict[str, Any] | None,
         Setting("params", "Request parameters, e.g. temperature=0.5.", "KEY=JSON", flag="--param"),
     ]
-    stream: Annotated[bool | None, Setting("params.stream", "Ask for a streamed answer.")]
+    stream: Annotated[bool | None, Setting("params.stream", "Ask for a streamed answer.", flag="--stream/--no-stream")]
     samples: Annotated[int | None, Setting("samples", "Completions for each row and variant.", "N")]
     concurrency: Annotated[int | Literal["auto"] | None, Setting("limits.concurrency", "Requests in flight.", "N|auto")]
     rpm: Annotated[float | None, Setting("limits.requests_per_minute", "Requests per minute, at most.", "N")]
@@ -82,7 +91,8 @@ def _default(key: str) -> str:
     table, _, field = key.partition(".")
     value = getattr(Job(), table, None)
     value = getattr(value, field, None) if field else value
-    return f" [default: {value:g}]" if isinstance(value, int | float) else ""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f" [default: {value:g}]" if is_number else ""
 
 
 TABLE: dict[str, Row] = _rows()

@@ -16,15 +16,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__init__",),  # the lazy face: `batchrun.run` is `batchrun.api.run`
     ("api",),
+    ("prompt_files",),
     ("runner.outlook",),
     ("runner.session",),
     ("runner.prepare",),
     ("runner.assembly",),
     ("engines",),
     ("runner.window",),
-    ("runner.results", "runner.observer", "runner.outcome", "runner"),
+    ("runner.results", "runner.observer", "runner.outcome", "runner.doubts", "runner.kept", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables"),
+    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables", "names"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -35,6 +36,7 @@ SIDEWAYS = {
     ("job", "errors"): "a wrong job is a JobError",
     ("job", "tables"): "a job is made of tables",
     ("tables", "errors"): "a wrong table is a JobError",
+    ("tables", "names"): "an unknown key is told with the one that was perhaps meant",
     ("settings", "job"): "a setting's default is the job's",
     ("errors", "records"): "a fault may carry the usage that its endpoint stated",
 }
@@ -47,7 +49,7 @@ OWNERS = {
     "httpx_aiohttp": {"wire.transport"},
     "brotli": {"wire.decode.unpack"},
     "tenacity": {"pace.retry"},
-    "pyarrow": {"rows", "ledger.layout", "ledger.parts", "ledger.store", "ledger.vectors", "report"},
+    "pyarrow": {"rows", "ledger.layout", "ledger.parts", "ledger.sealed", "ledger.store", "ledger.vectors", "report"},
     "tqdm": {"report.progress"},
     "jinja2": {"rows.template", "rows.sandbox", "report"},
     "typer": {"cli"},

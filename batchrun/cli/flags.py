@@ -3,16 +3,18 @@
 import inspect
 import json
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import typer
 
 from batchrun.errors import JobError
+from batchrun.names import PARAMETERS
 from batchrun.settings import TABLE, Row, Settings
 
 Source = Annotated[
-    str, typer.Argument(help="A job.toml, or an input: a file, a directory or a glob of JSONL or Parquet.")
+    str, typer.Argument(help="A job.toml; or an input: a file, a directory or a glob; or a run directory, to go on.")
 ]
 
 
@@ -39,10 +41,23 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
+def refuse_parameters(args: Sequence[str]) -> None:
+    """Raise JobError for a request parameter that is written as a flag, with how it is written."""
+    if args[:1] not in (["run"], ["plan"], ["check"]):
+        return
+    flags = {flag for row in TABLE.values() for flag in row.flag.split("/")}
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        flag, sign, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name in PARAMETERS and flag not in flags:
+            pair = f"{name}={(value if sign else following) or '…'}"
+            raise JobError(f"{flag} is a parameter of the request: write --param {shlex.quote(pair)}")
+
+
 def _option(row: Row) -> Any:
     """A setting as typer wants it: the type that is typed in, and how it is read."""
     kinds = [kind for kind in get_args(row.type) if kind is not type(None)]
-    names = [f"{row.flag}/--no-{row.name}"] if kinds == [bool] else row.flag.split("/")
+    names = [row.flag] if kinds == [bool] else row.flag.split("/")
     parser = None
     kind: Any = kinds[0]
     if get_origin(kind) is dict:

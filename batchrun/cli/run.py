@@ -1,5 +1,6 @@
 """`batchrun run`: run a job, or go on with it."""
 
+import shlex
 import sys
 from typing import Annotated, Any, Literal
 
@@ -62,6 +63,7 @@ def command(
             one.close()
     if outcome.message is not None:
         say(outcome.message)
+        say(f"to go on: batchrun run {shlex.quote(outcome.path)}")
     if not quiet and outcome.message is None:
         if outcome.requests:
             print(cost_table(outcome.rows))

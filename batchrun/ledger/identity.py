@@ -48,7 +48,8 @@ def identity(job: Job, files: Sequence[Any], columns: str = "") -> Identity:
     fingerprint.
     """
     params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
-    requests = _fingerprint(params, job.prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id)
+    prompt = msgspec.structs.replace(job.prompt, same=False)
+    requests = _fingerprint(params, prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id)
     return Identity(_fingerprint(_SCAN, files, job.input.limit, job.input.on_bad_row), requests, columns)
 
 

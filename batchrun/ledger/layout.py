@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from batchrun.ledger import vectors
+from batchrun.ledger.carried import carried
 from batchrun.records import Result
 
 
@@ -90,23 +91,26 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def input_names(self) -> list[str]:
-        """The names under which input columns are stored: one that collides with a result's gets the prefix `input_`."""
-        taken = {column.field.name for column in (*_EVERY, *_RAW, *(_VECTORS if self.embeddings else ()))}
-        given = self.inputs.names
+        """The names under which input columns are stored: one that collides with a result's, or is an earlier one's too,
+        gets the prefix `input_`. A result's name in other case collides: DuckDB, Spark and others don't tell them apart.
+        """
+        taken = {column.field.name for column in (*self.columns, *_RAW)}
+        given = {name.lower() for name in self.inputs.names}
         names: list[str] = []
-        for column in given:
+        for column in self.inputs.names:
             name = column
-            while name in taken or (name != column and name in given):
+            while name.lower() in taken or name in names or (name != column and name.lower() in given):
                 name = f"input_{name}"
-            taken.add(name)
             names.append(name)
         return names
 
     @property
     def schema(self) -> Any:
-        """The schema of a part: the input's columns first."""
-        inputs = (field.with_name(name) for name, field in zip(self.input_names, self.inputs, strict=True))
-        return pa.schema([*(field.remove_metadata() for field in inputs), *(column.field for column in self.columns)])
+        """The schema of a part: the input's columns first, each with all that its own schema says of it."""
+        names, results = self.input_names, pa.schema([column.field for column in self.columns])
+        inputs = (field.with_name(name) for name, field in zip(names, self.inputs, strict=True))
+        metadata = carried(self.inputs.metadata, dict(zip(self.inputs.names, names, strict=True)), results)
+        return pa.schema([*inputs, *results], metadata or None)
 
     def table(self, inputs: Any, results: Sequence[Result], judged: Mapping[str, Sequence[Any]]) -> Any:
         """The table of a part: a row of `inputs` for each result. `judged` holds the values of the JUDGED columns."""
@@ -122,7 +126,8 @@ class Layout(msgspec.Struct, frozen=True):
 
     def fingerprint(self) -> str:
         """What tells layouts apart: parts of one run that differ in it can't be merged."""
-        return hashlib.blake2b(self.schema.serialize().to_pybytes(), digest_size=16).hexdigest()
+        columns = self.schema.remove_metadata()  # that of the fields stays
+        return hashlib.blake2b(columns.serialize().to_pybytes(), digest_size=16).hexdigest()
 
 
 def result_names(names: Sequence[str]) -> Sequence[str]:

@@ -1,12 +1,9 @@
 """Sealed shards as Parquet parts, and the merge of parts into results.parquet, one row group a shard (contract.md §6).
 
-The owner of pyarrow on the way out. Results come judged: what a result costs is asked of a function. Every page carries
-its checksum, and a checksum that doesn't fit is damage, never an answer.
+Results come judged: what a result costs is asked of a function. How a file is written and opened is sealed.py's.
 """
 
-import contextlib
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,14 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
-from batchrun.ledger import vectors
-from batchrun.ledger.layout import JUDGED, LATER, RESPONSE, RESULT_SCHEMA, Layout, result_names
-from batchrun.ledger.store import Stored, one_line
+from batchrun.ledger import sealed, vectors
+from batchrun.ledger.layout import JUDGED, RESPONSE, RESULT_SCHEMA, Layout, result_names
+from batchrun.ledger.store import Stored
 from batchrun.records import Result
 
 _TALLY = b"batchrun.tally"
-_NAMES = b"batchrun.columns"
-"""The CRC-32 of a file's column names: a footer has no checksum of its own."""
 
 
 class Tally(msgspec.Struct):
@@ -67,7 +62,7 @@ def write_part(
     """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row. `cost`
     prices a result in pico-dollars, `usd` turns those into dollars.
     """
-    if len(results) != inputs.num_rows * per_row:
+    if inputs.num_columns and len(results) != inputs.num_rows * per_row:  # a table without columns has no rows either
         raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
         inputs = inputs.take(pa.array([row for row in range(inputs.num_rows) for _ in range(per_row)], pa.int64()))
@@ -76,12 +71,12 @@ def write_part(
     for result, paid in zip(results, costs, strict=True):
         tally.add(result, paid)
     table = layout.table(inputs, results, {"cost_usd": [None if paid is None else usd(paid) for paid in costs]})
-    _write(target, _named(table, {_TALLY: msgspec.json.encode(tally)}))
+    sealed.publish(target, table, {_TALLY: msgspec.json.encode(tally)})
 
 
 def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
     """The numbers of a part: from its footer, or counted where it has none (parts cut out of a merged file)."""
-    with _readable(part), part.opened() as source:
+    with sealed.readable(part), part.opened() as source:
         kept = (pq.read_schema(source).metadata or {}).get(_TALLY)
     if kept is not None:
         return msgspec.json.decode(kept, type=Tally)
@@ -95,7 +90,7 @@ def failures(file: Stored) -> dict[str, int]:
     """How many results failed, by kind; reads two columns."""
     import pyarrow.compute as pc  # late: it takes a while to load, and hardly anybody needs it
 
-    with _opened(file) as opened:
+    with sealed.open_checked(file) as opened:
         table = opened.read(columns=["status", "error_kind"], use_threads=False)
     kinds = table["error_kind"].filter(pc.not_equal(table["status"], "ok")).fill_null("unknown")
     return {one["values"].as_py(): one["counts"].as_py() for one in kinds.value_counts()}
@@ -103,45 +98,42 @@ def failures(file: Stored) -> dict[str, int]:
 
 def merge(parts: Iterable[Stored], target: Stored, layout: Layout) -> None:
     """Write parts, in order, as one file with one row group a part."""
-    writer: Any = None
-    with target.replacing() as temporary:
-        try:
-            for part in parts:
-                table = _named(_read(part))
-                if writer is None:
-                    writer = pq.ParquetWriter(temporary, table.schema, compression="zstd", write_page_checksum=True)
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-        finally:
-            if writer is not None:
-                writer.close()
-        if writer is None:
-            pq.write_table(_named(layout.schema.empty_table()), temporary, compression="zstd", write_page_checksum=True)
+    tables = (sealed.read_whole(part) for part in parts)
+    table = next(tables, layout.schema.empty_table())
+    # a part's own types: those of a dictionary's indices are Parquet's choice
+    with sealed.writer(target, table.schema.with_metadata(layout.schema.metadata)) as writer:
+        while table is not None:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            table = next(tables, None)
 
 
 def split(merged: Stored, names: Iterable[Stored]) -> None:
     """Undo `merge`: each row group as a part of its own."""
-    with _opened(merged) as opened:
+    with sealed.open_checked(merged) as opened:
         for group, target in enumerate(names):
-            _write(target, _named(_group(opened, group)))
+            sealed.publish(target, sealed.group(opened, group))
 
 
 def read_table(files: Sequence[Stored]) -> Any:
     """All columns of the results, as one pyarrow Table."""
-    tables = [_read(file).replace_schema_metadata(None) for file in files]
-    return pa.concat_tables(tables) if tables else RESULT_SCHEMA.empty_table()
+    tables = [sealed.read_whole(file) for file in files]
+    if not tables:
+        return RESULT_SCHEMA.empty_table()
+    whole = pa.concat_tables(tables)
+    return whole.replace_schema_metadata(sealed.bare(whole.schema).metadata)
 
 
 def read_schema(file: Stored) -> Any:
     """The arrow schema of a file of results."""
-    with _opened(file) as opened:
-        return opened.schema_arrow
+    with sealed.open_checked(file) as opened:
+        return sealed.bare(opened.schema_arrow)
 
 
 def read_groups(file: Stored) -> Iterator[Any]:
     """All columns, a table for each row group."""
-    with _opened(file) as opened:
+    with sealed.open_checked(file) as opened:
         for group in range(opened.num_row_groups):
-            yield _group(opened, group)
+            yield sealed.group(opened, group)
 
 
 def read_results(file: Stored, whole: bool = True) -> Iterator[Result]:
@@ -149,7 +141,7 @@ def read_results(file: Stored, whole: bool = True) -> Iterator[Result]:
 
     `whole` is for those that take results over: without it neither raw bodies nor vectors are read.
     """
-    with _opened(file) as opened:
+    with sealed.open_checked(file) as opened:
         kept = result_names(opened.schema_arrow.names)
         present = [name for name in RESULT_SCHEMA.names if name in kept and name not in JUDGED]
         if whole and RESPONSE in kept:
@@ -172,71 +164,3 @@ def _values(column: Any) -> list[Any]:
         column = column.cast(pa.int64())
     values: list[Any] = column.to_pylist()
     return values
-
-
-def _group(opened: Any, number: int) -> Any:
-    table = opened.read_row_group(number)
-    if table.num_rows != opened.metadata.row_group(number).num_rows:
-        raise pa.ArrowInvalid(f"rows of its row group {number} are missing")
-    return table
-
-
-def _named(table: Any, metadata: Mapping[bytes, bytes] | None = None) -> Any:
-    """The table with the footer that it is to get: `metadata`, and what its columns are checked by."""
-    return table.replace_schema_metadata({**(metadata or {}), _NAMES: _checksum(table.column_names)})
-
-
-def _checksum(names: Sequence[str]) -> bytes:
-    return b"%08x" % zlib.crc32(msgspec.json.encode(names))
-
-
-def _write(target: Stored, table: Any) -> None:
-    with target.replacing() as temporary:
-        size = max(1, table.num_rows)
-        pq.write_table(table, temporary, compression="zstd", row_group_size=size, write_page_checksum=True)
-
-
-def _read(file: Stored) -> Any:
-    with _opened(file) as opened:
-        table = opened.read(use_threads=False)
-        if table.num_rows != opened.metadata.num_rows:
-            raise pa.ArrowInvalid("some of its rows are missing")
-        return table
-
-
-@contextlib.contextmanager
-def _opened(file: Stored) -> Iterator[Any]:
-    with (
-        _readable(file),
-        file.opened() as source,
-        pq.ParquetFile(source, page_checksum_verification=True) as opened,
-    ):
-        _check_footer(opened)
-        yield opened
-
-
-def _check_footer(opened: Any) -> None:
-    """A footer has no checksum of its own: what it says of rows and columns must agree with itself and with us."""
-    footer, kept = opened.metadata, opened.schema_arrow
-    if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
-        raise pa.ArrowInvalid("its footer contradicts itself")
-    names = (footer.metadata or {}).get(_NAMES)
-    if names is not None and names != _checksum(kept.names):
-        raise pa.ArrowInvalid("its columns are not named as they were")
-    for field in RESULT_SCHEMA:
-        if field.name in LATER and field.name not in kept.names:
-            continue
-        if kept.names.count(field.name) != 1 or kept.field(field.name).type != field.type:
-            raise pa.ArrowInvalid(f"its column {field.name} is not what it was")
-
-
-@contextlib.contextmanager
-def _readable(file: Stored) -> Iterator[None]:
-    """Damage to a sealed file is a LedgerError that names it and the way on."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
-        raise LedgerError(
-            f"{file}: this sealed file cannot be read: {one_line(error)}. Set it aside, under another name, and run the "
-            "same command again: what it holds is asked anew"
-        ) from error

@@ -7,16 +7,23 @@ replaced, and a part counts only where its shard stands unchanged in the invento
 from collections.abc import Iterable
 from pathlib import Path
 
-from batchrun.ledger import durable, parts
+from batchrun.ledger import durable, parts, sealed
 from batchrun.ledger.identity import Shards
 from batchrun.ledger.journal import Carried, Line, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import LocalStore
 from batchrun.records import Result
 
+_UNREADABLE = ".state/unreadable"
 
-def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> None:
-    """Keep the parts and journals of unchanged shards, supersede all others, and forget leftovers of a cut-off sealing."""
+
+def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> list[str]:
+    """Keep the parts and journals of unchanged shards, supersede all others, and forget leftovers of a cut-off sealing.
+
+    Returns the names of parts that can't be read: they are out of the way, and their journals, which have what they were
+    made from, count again.
+    """
+    unreadable = _set_unreadable_aside(run_dir)
     kept = set()
     if old is not None and (old.requests, old.columns) == (new.requests, new.columns):
         kept = {one.number for one, other in zip(old.shards, new.shards, strict=False) if one == other}
@@ -34,6 +41,16 @@ def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> None:
         # a crash fell between a part's rename and its journal's removal: the rename may not be on the disk yet
         _settle(run_dir)
         durable.remove([run_dir.journal(number) for number in finished])
+    return unreadable
+
+
+def _set_unreadable_aside(run_dir: RunDir) -> list[str]:
+    """A journal is given up only for a part that can be read to its last byte."""
+    both = sorted(run_dir.sealed() & run_dir.open_journals())
+    names = [run_dir.part(number).name for number in both if not sealed.is_whole(run_dir.part(number))]
+    if names:
+        run_dir.store.move(names, _UNREADABLE)
+    return names
 
 
 def _settle(run_dir: RunDir) -> None:

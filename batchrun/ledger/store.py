@@ -226,6 +226,11 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def is_object_url(path: str) -> bool:
+    """Whether it is the URL of an object store that a run can stand in."""
+    return is_url(path) and urlsplit(path).scheme in _OBJECT_STORES
+
+
 def shown_url(url: str) -> str:
     """A URL without user, password and query: an S3 URL may carry credentials in either."""
     parts = urlsplit(url)

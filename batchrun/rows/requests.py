@@ -51,6 +51,11 @@ class RequestBuilder:
         return any(messages.reads_files for messages in self._messages)
 
     @property
+    def same_for_all(self) -> str | None:
+        """The template, of any variant, that asks every row the same; None where each takes something from its row."""
+        return next((messages.text for messages in self._messages if messages.is_constant), None)
+
+    @property
     def columns(self) -> frozenset[str] | None:
         """The columns that requests are made of, None for all."""
         found: set[str] = set()
@@ -151,6 +156,8 @@ class _Messages:
         renders = [one for one in (self._user, self._tree, self._system) if one is not None]
         read = columns_of(renders)
         self.columns = read if self.templated or read is None else read | _OWN_COLUMNS
+        self.is_constant = self.templated and read == frozenset()
+        self.text = user if isinstance(user, str) else "prompt.messages"
 
     def of(self, row: Row) -> list[Any]:
         data = row.data

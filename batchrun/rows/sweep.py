@@ -9,9 +9,11 @@ import msgspec
 
 from batchrun.errors import JobError
 from batchrun.job import Job
+from batchrun.names import nearest, parameter_meant
 from batchrun.records import Variant
 
 _PROMPT_KEYS = ("system", "user", "messages")
+_OWN_KEYS = ("model", *_PROMPT_KEYS)
 _LONGEST_NAME = 32
 _KEPT_OF_NAME = 20
 
@@ -21,6 +23,11 @@ def variants(job: Job) -> tuple[Variant, ...]:
     found: list[Variant] = []
     if job.sweep:
         for key, values in job.sweep.items():
+            if (meant := _meant(key)) is not None:
+                raise JobError(
+                    f"sweep.{key}: no endpoint knows a parameter of that name; did you mean `{meant}`? "
+                    "(one that you do mean can stand in a [[variant]])"
+                )
             if not values:
                 raise JobError(f"sweep.{key} is empty; give it at least one value or leave it out")
         for cell in itertools.product(*job.sweep.values()):
@@ -48,6 +55,13 @@ def fixed(job: Job, keys: AbstractSet[str]) -> tuple[Job, list[str]]:
     sweep = {key: values for key, values in job.sweep.items() if key not in keys}
     variant = [{key: value for key, value in table.items() if key not in keys} for table in job.variant]
     return msgspec.structs.replace(job, sweep=sweep, variant=variant), lost
+
+
+def _meant(key: str) -> str | None:
+    """What a swept key that is nearly a known one was perhaps to be; None for any other."""
+    if key == "prompt":
+        return "user"
+    return None if key in _OWN_KEYS else nearest(key, _OWN_KEYS, 0.8) or parameter_meant(key)
 
 
 def _variant(name: str, settings: dict[str, Any]) -> Variant:

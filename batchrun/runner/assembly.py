@@ -6,6 +6,7 @@ Says who gets whom, and decides nothing about a request, an answer or a file. Wh
 
 import datetime
 import importlib.metadata
+import os
 import platform
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +26,7 @@ from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.sealed import check_storable
 from batchrun.ledger.store import is_url, shown_url
 from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
 from batchrun.rows import columns
@@ -32,6 +34,8 @@ from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.source import Inventory, Source
 from batchrun.runner import results
+from batchrun.runner.doubts import Faults, refuse_same_prompt
+from batchrun.runner.kept import HIDDEN
 from batchrun.wire.address import completions_url
 from batchrun.wire.client import Client
 from batchrun.wire.transport import Transport, open_transport, proxy_for
@@ -63,6 +67,12 @@ class Assembly:
         self.prices = Prices(job.prices, self.url)
         assert job.output.path is not None
         self.run_dir = RunDir(job.output.path, job.output.state)
+
+    @property
+    def key_name(self) -> str:
+        """Where the key is looked for, for a message about one that is refused."""
+        name = self.job.endpoint.api_key_env or "OPENAI_API_KEY"
+        return name if self._key else f"{name}, which is not set"
 
     def client(
         self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[str, list[StatedLimit]], None]
@@ -115,6 +125,7 @@ class Assembly:
         when the scan is to end.
         """
         embeddings = False
+        faults = Faults()
 
         def fault(row: Row) -> str | None:
             nonlocal embeddings
@@ -122,16 +133,26 @@ class Assembly:
                 requests = self.builder.build(row)
             except RowError as error:
                 see([])
+                faults.add(row.where, str(error))
                 return str(error)
             see(requests)
+            faults.usable()
             embeddings = embeddings or requests[0].path == EMBEDDINGS
             return None
 
         said = len(self.source.notes)
-        found = msgspec.structs.replace(self.source.scan(fault), embeddings=embeddings)
+        try:
+            inventory = self.source.scan(fault)
+        except JobError as error:
+            raise faults.of_the_job() or error from None
         for note in self.source.notes[said:]:
             self.note(note)
-        return found
+        same = self.builder.same_for_all
+        if same is not None and inventory.rows > 1 and not self.job.prompt.same:
+            refuse_same_prompt(same, inventory.rows, inventory.arrow_schema().names)
+        inventory = msgspec.structs.replace(inventory, embeddings=embeddings)
+        check_storable(self.layout(inventory))
+        return inventory
 
     def layout(self, inventory: Inventory) -> Layout:
         """The columns of the run's results."""
@@ -169,10 +190,10 @@ class Assembly:
         job = self.job
         kept = msgspec.structs.replace(
             job,
-            endpoint=msgspec.structs.replace(job.endpoint, headers=dict.fromkeys(job.endpoint.headers, "…")),
-            input=msgspec.structs.replace(job.input, path=_keyless(job.input.path)),
+            endpoint=msgspec.structs.replace(job.endpoint, headers=dict.fromkeys(job.endpoint.headers, HIDDEN)),
+            input=msgspec.structs.replace(job.input, path=_kept_path(job.input.path)),
             output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
-            reuse=[_keyless(path) or "" for path in job.reuse],
+            reuse=[_kept_path(path) or "" for path in job.reuse],
         )
         found: dict[str, Any] = msgspec.to_builtins(kept)
         return found
@@ -221,6 +242,11 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
             f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew"
         )
     return value or None
+
+
+def _kept_path(path: str | None) -> str | None:
+    """A path as run.json keeps it: one that holds in any working directory, or a URL without a key."""
+    return path if path in (None, "-") else _keyless(path) if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - a glob
 
 
 def _keyless(path: str | None) -> str | None:

@@ -96,7 +96,7 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
             try:
                 answer = await client.complete(request)
             except EndpointError as error:
-                mend = mend_of(error, assembly.job.endpoint.api_key_env)
+                mend = mend_of(error, assembly.key_name)
                 return Trial(url, request, None, error, mend, limits)
     return Trial(url, request, answer, limits=limits)
 

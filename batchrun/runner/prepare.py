@@ -100,7 +100,8 @@ class Preparation:
         stored, shards = self._stored, self._assembly.shards(inventory)
         known = None if stored is None else stored.shards
         self._tell_in_flight()
-        reconcile(self._dir, known, shards)
+        for name in reconcile(self._dir, known, shards):
+            self._assembly.note(f"{name} cannot be read and is set aside; its answers are in its journal, and are kept")
         spent = () if stored is None else stored.spent
         adopted = stored is not None and stored.adopted and known == shards and stored.reuse == self._reuse
         # a change that was cut short may have set files aside that nobody has drawn upon yet

@@ -147,7 +147,7 @@ class Session:
             clock,
             watcher.pause,
             watcher.resume,
-            key_env=job.endpoint.api_key_env,
+            key_env=self._assembly.key_name,
             is_last=lambda: watcher.ok > 0 and runner.is_last_again(),
             scout=lambda: runner.scout(),  # noqa: PLW0108 - made below
             pulse=pulse,

@@ -13,6 +13,9 @@ import pytest
 
 from batchrun.embedded import Fault
 from batchrun.ledger.durable import with_checksum
+from batchrun.ledger.journal import Line, rewrite
+from batchrun.ledger.parts import read_results
+from batchrun.ledger.store import LocalStore, Stored
 
 REFUSED = (Fault(status=400, match="What is 3 +", times=1), Fault(status=400, match="What is 7 +", times=2))
 
@@ -187,3 +190,30 @@ def test_a_directory_of_an_earlier_version_goes_on(start: Callable[..., Any]) ->
     job.assert_answers(range(30))
     assert job.run() == 0
     assert "nothing to do" in job.process.stderr
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["the same job", "a changed job"])
+def test_a_part_that_cannot_be_read_gives_way_to_its_journal(start: Callable[..., Any], changed: bool) -> None:
+    """A crash between a part's writing and its journal's removal leaves both: where the part can't be read, the journal's
+    answers count, and nothing is asked again, not now and not in the next call."""
+    job = start()
+    job.rows(range(20))
+    assert job.run() == 20
+    state = job.out / ".state"
+    kept = json.loads((state / "inventory.json").read_bytes().rpartition(b',"crc":"')[0] + b"}")
+    results = list(read_results(Stored(LocalStore(job.out), "results.parquet")))
+    rewrite(
+        state / "journal-00000.jsonl", kept["inventory"]["shards"][0]["digest"], [Line(result=one) for one in results]
+    )
+    (job.out / "results").mkdir()
+    (job.out / "results" / "part-00000.parquet").write_bytes((job.out / "results.parquet").read_bytes()[:-20])
+    for name in ("results.parquet", "cost_summary.parquet"):
+        (job.out / name).unlink()
+    manifest = json.loads((job.out / "run.json").read_text())
+    (job.out / "run.json").write_text(json.dumps({**manifest, "state": "running"}))
+    if changed:
+        job.rows([99, *range(20)])
+    assert job.run() == changed
+    assert "part-00000.parquet cannot be read and is set aside; its answers are in its journal" in job.process.stderr
+    job.assert_answers([99, *range(20)] if changed else range(20))
+    assert job.run() == 0

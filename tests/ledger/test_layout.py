@@ -39,3 +39,22 @@ def test_layouts_that_differ_have_another_fingerprint(change: dict[str, object])
     layout = Layout(INPUTS)
     assert msgspec.structs.replace(layout).fingerprint() == layout.fingerprint()
     assert msgspec.structs.replace(layout, **change).fingerprint() != layout.fingerprint()
+
+
+def test_a_results_name_in_other_case_collides() -> None:
+    """An input's `ID` would hide `id` in readers that don't mind the case; so would a name that the prefix makes."""
+    inputs = pa.schema([(name, pa.string()) for name in ("ID", "Status", "INPUT_ID", "Text", "text")])
+    assert Layout(inputs).input_names == ["input_input_ID", "input_Status", "INPUT_ID", "Text", "text"]
+
+
+def test_columns_of_one_name_are_told_apart() -> None:
+    """Parquet may have two columns of one name; the results have none."""
+    assert Layout(pa.schema([("a", pa.string()), ("a", pa.int64())])).input_names == ["a", "input_a"]
+
+
+def test_metadata_of_the_whole_tells_no_layouts_apart() -> None:
+    """Appended rows change what pandas says of its index, and no column; what a field says of itself counts."""
+    layout = Layout(INPUTS)
+    assert Layout(INPUTS.with_metadata({"pandas": "{}"})).fingerprint() == layout.fingerprint()
+    marked = INPUTS.set(0, INPUTS.field(0).with_metadata({"batchrun": "json"}))
+    assert Layout(marked).fingerprint() != layout.fingerprint()

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchrun.errors import LedgerError
-from batchrun.ledger import parts
+from batchrun.errors import JobError, LedgerError
+from batchrun.ledger import parts, sealed
 from batchrun.ledger.layout import RESULT_SCHEMA, Layout
 from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
@@ -165,7 +165,7 @@ def test_an_inputs_own_embedding_is_no_vector(tmp_path: Path) -> None:
 
 def test_a_column_that_came_later_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of an earlier version is read without the columns that it can't have; one that lost a column is damaged."""
-    monkeypatch.setattr(parts, "LATER", frozenset({"refusal"}))
+    monkeypatch.setattr(sealed, "LATER", frozenset({"refusal"}))
     path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
     table = pq.read_table(path).drop_columns(["refusal"])
     pq.write_table(table, path)
@@ -173,3 +173,30 @@ def test_a_column_that_came_later_may_be_missing(tmp_path: Path, monkeypatch: py
         list(parts.read_results(stored(path)))
     pq.write_table(table.replace_schema_metadata(None), path)
     assert list(parts.read_results(stored(path))) == results(0, 2)
+
+
+def test_rows_without_a_column_make_a_part(tmp_path: Path) -> None:
+    """An input of rows that have no columns at all has results like any other."""
+    path = part(tmp_path, 0, pa.table({}), results(0, 2, samples=2), per_row=2)
+    assert pq.read_table(path).column_names == RESULT_SCHEMA.names
+    assert list(parts.read_results(stored(path))) == results(0, 2, samples=2)
+
+
+def test_a_part_that_cannot_be_read_back_is_not_published(tmp_path: Path) -> None:
+    """Arrow writes what it can't read; then nothing stands under the part's name, and the journal is not given up."""
+    deep = 1
+    for _ in range(60):
+        deep = [deep]  # type: ignore[assignment]
+    with pytest.raises(
+        LedgerError, match=r"part-00000\.parquet: what was written cannot be read back.*Nothing is lost"
+    ):
+        part(tmp_path, 0, pa.table({"deep": [deep]}), results(0, 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_that_no_part_can_hold_is_found_before_anything_is_sent() -> None:
+    """A type that Parquet can't write, or read again, is a fault of the input that names the column."""
+    fine = pa.field("fine", pa.int64())
+    sealed.check_storable(Layout(pa.schema([fine])))
+    with pytest.raises(JobError, match=r"column `bad` cannot be kept in the results"):
+        sealed.check_storable(Layout(pa.schema([fine, pa.field("bad", pa.struct([]))])))

@@ -1,0 +1,40 @@
+"""The job that a run directory keeps, so that a run goes on from its directory alone."""
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from batchrun.errors import JobError, LedgerError
+from batchrun.job import Job
+from batchrun.ledger.run_dir import RunDir
+from batchrun.ledger.store import is_object_url, is_url
+from batchrun.rows.files import format_of
+
+HIDDEN = "…"
+"""What run.json keeps of a header's value, which may be a key."""
+
+
+def kept_job(path: str) -> Job | None:
+    """The job of the run in a directory, which writes there again; None where there is no run. Raises JobError for one
+    that its directory alone does not tell.
+    """
+    if is_url(path):
+        if not is_object_url(path) or format_of(path) or any(sign in path for sign in "*?["):
+            return None
+        manifest = None
+        with contextlib.suppress(JobError, LedgerError):  # whatever it is, it is no run that could be read
+            manifest = RunDir(path).read_manifest()
+    else:
+        manifest = RunDir(path).read_manifest() if (Path(path) / "run.json").is_file() else None
+    if manifest is None:
+        return None
+    try:
+        job = msgspec.convert(manifest.job, Job)
+    except msgspec.ValidationError as error:
+        raise JobError(f"{path}: its run.json is of another version ({error}); run its job file again") from None
+    if hidden := [name for name, value in job.endpoint.headers.items() if value == HIDDEN]:
+        raise JobError(
+            f"{path}: its job has headers whose values are not kept ({', '.join(hidden)}); run its job file again"
+        )
+    return msgspec.structs.replace(job, output=msgspec.structs.replace(job.output, path=path))
