@@ -1,14 +1,15 @@
 """Writing that survives: files appear whole or not at all, and their directories remember them.
 
 A failed write or sync is a LedgerError: after it the data of that file is not trusted again. A name is durable only
-when the directory that holds it was synced too; a rename touches two.
+when the directory that holds it was synced too; a rename touches two. What an earlier writer left is seen, and not
+therefore durable: it may have died before a sync, or in one that failed. `renew` makes it so.
 """
 
 import contextlib
 import errno
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from batchrun.errors import LedgerError
@@ -20,6 +21,8 @@ SHARED_MODE = 0o666
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What network and user-space filesystems say that know no sync of a directory."""
+_UNLINKABLE = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EISDIR})
+"""What filesystems say that know no second name of a file, and all of them of a folder."""
 _MARK = b',"crc":"'
 _MENDS = {
     errno.ENOSPC: "free some space",
@@ -130,27 +133,86 @@ def make_dir(path: Path) -> None:
             path.mkdir(mode=DIR_MODE)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        sync_dir(path.parent)
+        try:
+            sync_dir(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):  # where it stands, nobody would sync it again
+                path.rmdir()
+            raise
+
+
+def renew(folders: Iterable[Path]) -> None:
+    """Make the names in folders durable, one folder after the other, whatever became of their earlier syncs.
+
+    A name is made in each and taken away first: after a sync that failed, the kernel may hold a folder for clean that
+    never reached the disk; one that has changed it must write.
+    """
+    for folder in folders:
+        with disk_faults(folder):
+            mark = folder / ".renewed.tmp"
+            create(mark)
+            mark.unlink()
+            sync_dir(folder)
+
+
+def sync_parents(path: Path) -> None:
+    """Make the name of a directory durable, and those of its parents on the same disk: whoever made them may have died
+    before that.
+    """
+    path = path.absolute()
+    device = path.stat().st_dev
+    for parent in path.parents:
+        with disk_faults(parent):
+            if parent.stat().st_dev != device:
+                return
+            sync_dir(parent)
 
 
 def move(paths: list[Path], folder: Path) -> None:
-    """Rename files into a folder, durably: the target first, so that a power loss in between loses no name."""
+    """Put files into a folder, durably. They stand there before they are taken away here: a rename that touches two
+    folders may reach the disk in one of them alone. A move that is cut short leaves one file in two places.
+    """
     make_dir(folder)
     with disk_faults(folder):
         for path in paths:
-            path.rename(folder / path.name)
-        for touched in {folder: None, **{path.parent: None for path in paths}}:
+            try:
+                os.link(path, folder / path.name)
+            except OSError as error:
+                if error.errno not in _UNLINKABLE:
+                    raise
+                path.rename(folder / path.name)
+        sync_dir(folder)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for touched in {path.parent: None for path in paths}:
             sync_dir(touched)
+
+
+def finish_moves(targets: Iterable[Path], sources: Sequence[Path]) -> None:
+    """What stands in one of the targets is taken away where it stands in a source still."""
+    for target in targets:
+        with disk_faults(target):
+            moved = [path for path in target.iterdir() if path.is_file() and path.stat().st_nlink > 1]
+            for path in moved:
+                sync_dir(target)
+                for twin in (source / path.name for source in sources):
+                    if twin.exists() and twin.samefile(path):
+                        twin.unlink()
 
 
 def remove(paths: list[Path]) -> None:
     """Remove files, durably; one that is gone already is no fault."""
-    for path in paths:
-        with disk_faults(path):
-            path.unlink(missing_ok=True)
+    discard(paths)
     for folder in {path.parent for path in paths}:
         with disk_faults(folder):
             sync_dir(folder)
+
+
+def discard(paths: list[Path]) -> None:
+    """Remove files that do no harm if a power loss brings them back."""
+    for path in paths:
+        with disk_faults(path):
+            path.unlink(missing_ok=True)
 
 
 class Reserve:

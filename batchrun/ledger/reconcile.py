@@ -11,7 +11,6 @@ from batchrun.ledger import durable, parts, sealed
 from batchrun.ledger.identity import Shards
 from batchrun.ledger.journal import Carried, Line, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
-from batchrun.ledger.store import LocalStore
 from batchrun.records import Result
 
 _UNREADABLE = ".state/unreadable"
@@ -36,11 +35,8 @@ def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> list[str]:
     sealed, journals = run_dir.sealed(), run_dir.open_journals()
     stale += [run_dir.part(number) for number in sorted(sealed - kept)]
     run_dir.supersede(stale, [run_dir.journal(number) for number in sorted(journals - kept)])
-    finished = sorted(sealed & kept & journals)
-    if finished:
-        # a crash fell between a part's rename and its journal's removal: the rename may not be on the disk yet
-        _settle(run_dir)
-        durable.remove([run_dir.journal(number) for number in finished])
+    # a crash fell between a part's rename and its journal's removal; by now the part is durable (`RunDir.acquire`)
+    durable.remove([run_dir.journal(number) for number in sorted(sealed & kept & journals)])
     return unreadable
 
 
@@ -51,12 +47,6 @@ def _set_unreadable_aside(run_dir: RunDir) -> list[str]:
     if names:
         run_dir.store.move(names, _UNREADABLE)
     return names
-
-
-def _settle(run_dir: RunDir) -> None:
-    if isinstance(run_dir.store, LocalStore):
-        with durable.disk_faults(run_dir.url):
-            durable.sync_dir((run_dir.store.root / run_dir.part(0).name).parent)
 
 
 def _unmerge(run_dir: RunDir, old: Shards) -> None:

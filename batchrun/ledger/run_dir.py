@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -96,7 +96,10 @@ class RunDir:
         return _numbers((path.name for path in self.state.glob("journal-*.jsonl")), "journal-", ".jsonl")
 
     def acquire(self) -> None:
-        """Create the directory and take the lock. Raises JobError naming the holder, or what can't be written."""
+        """Create the directory and take the lock; from here on every name in it is durable. Raises JobError naming the
+        holder, or what can't be written.
+        """
+        known = self.state.is_dir()
         try:
             make_dir(self.state)
             with disk_faults(self.state):
@@ -109,12 +112,28 @@ class RunDir:
             ) from None
         try:
             lock.take(handle, self.state / "lock", self.url)
+            folders = (self.state, *((self.state.parent / _PARTS, self.state.parent) if self.is_local else ()))
+            for folder in folders:
+                durable.sweep(folder)
+            if known:
+                self._renew(folders)
         except BaseException:
             os.close(handle)
             raise
         self._lock = handle
-        for folder in (self.state, self.state.parent, self.state.parent / _PARTS)[: 3 if self.is_local else 1]:
-            durable.sweep(folder)
+
+    def _renew(self, folders: Sequence[Path]) -> None:
+        """Make durable what an earlier writer left, before anything is built on it. What was moved is made so in its new
+        folder first: a power loss in between loses no name.
+        """
+        aside = [self.state / "superseded", self.state / "unreadable", (self.state.parent if self.is_local else self.state) / "set-aside"]
+        targets = [Path(place) for root in aside for place, _folders, _files in os.walk(root, topdown=False)]
+        try:
+            durable.sync_parents(folders[-1])
+            durable.finish_moves(targets, folders)
+            durable.renew(folder for folder in (*targets, *folders) if folder.is_dir())
+        except LedgerError as error:  # nothing has been sent
+            raise JobError(str(error)) from None
 
     def locked_by_another(self) -> bool:
         """Whether a run is under way there."""
@@ -144,13 +163,12 @@ class RunDir:
 
     def drop_parts(self) -> None:
         """Remove the parts, once results.parquet and a manifest that says complete are durable."""
-        numbers = self.sealed()
-        if numbers and isinstance(self.store, LocalStore):
-            # a manifest that was read may have been renamed, and its folder never synced, by a writer that died
-            with disk_faults(self.url):
-                durable.sync_dir(self.store.root)
-        self.store.remove([self.part(number).name for number in sorted(numbers)])
-        self._drop_folder(_PARTS)
+        names = [self.part(number).name for number in sorted(self.sealed())]
+        if isinstance(self.store, LocalStore):
+            durable.discard([self.store.root / name for name in names])
+            self._drop_folder(_PARTS)
+        else:
+            self.store.remove(names)
 
     def _drop_folder(self, name: str) -> None:
         if isinstance(self.store, LocalStore):

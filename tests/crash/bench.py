@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from soak import Soak
 
 from batchrun.embedded import Behaviour, embedded_endpoint
 
@@ -184,7 +185,8 @@ def _exists(pid: int) -> bool:
 class Site:
     """A folder with a job, its input, and a run directory for each thing that is tried on it."""
 
-    def __init__(self, folder: Path, benches: list[Bench]) -> None:
+    def __init__(self, folder: Path, benches: list[Bench], soak: Soak | None = None) -> None:
+        self.soak = soak
         self.folder = folder
         self.folder.mkdir(parents=True)
         self.benches = benches
@@ -209,18 +211,28 @@ class Site:
         return folder
 
     def everywhere(self, trials: Sequence[Callable[[Bench], Any]]) -> list[Any]:
-        """Do the trials, one at a time on each bench."""
+        """Do the trials, one at a time on each bench; what they return. Of a long test's, as many as there is time for,
+        in an order that its seed draws: the first and the last always.
+        """
         idle = list(self.benches)
+        results: dict[int, Any] = {}
 
-        def one(trial: Callable[[Bench], Any]) -> Any:
+        def one(place: int) -> None:
+            ends = place in (0, len(trials) - 1)
+            if self.soak is not None and not self.soak.goes_on(len(trials)) and not ends:
+                return
             bench = idle.pop()
             try:
-                return trial(bench)
+                results[place] = trials[place](bench)
             finally:
                 idle.append(bench)
 
+        order = list(range(len(trials)))
+        if self.soak is not None:
+            self.soak.chance.shuffle(order)
         with concurrent.futures.ThreadPoolExecutor(len(idle)) as pool:
-            return list(pool.map(one, trials))
+            list(pool.map(one, order))
+        return [results[place] for place in sorted(results)]
 
 
 @contextlib.contextmanager

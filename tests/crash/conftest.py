@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("bench", "books")
 
 from bench import Bench, Site, make_bench  # noqa: E402
 from points import Calls  # noqa: E402
+from soak import Soak  # noqa: E402
 
 from batchrun.embedded import Behaviour, Fault  # noqa: E402
 
@@ -50,15 +51,21 @@ def slow_bench() -> Iterator[Bench]:
 
 
 @pytest.fixture
-def slow_site(slow_bench: Bench, tmp_path: Path) -> Site:
-    """A place for runs on the slow bench."""
-    return Site(tmp_path / "slow", [slow_bench])
+def soak(request: pytest.FixtureRequest, real_stderr: int) -> Soak | None:
+    """A long test's share of the time; None for all others, which try all that they name."""
+    return Soak(request, real_stderr) if request.node.get_closest_marker("soak") else None
 
 
 @pytest.fixture
-def site(benches: list[Bench], tmp_path: Path) -> Site:
+def slow_site(slow_bench: Bench, tmp_path: Path, soak: Soak | None) -> Site:
+    """A place for runs on the slow bench."""
+    return Site(tmp_path / "slow", [slow_bench], soak)
+
+
+@pytest.fixture
+def site(benches: list[Bench], tmp_path: Path, soak: Soak | None) -> Site:
     """A place for runs of four rows in two shards."""
-    made = Site(tmp_path / "site", benches)
+    made = Site(tmp_path / "site", benches, soak)
     made.write_rows(4)
     return made
 

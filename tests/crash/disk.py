@@ -1,15 +1,17 @@
 """A disk that forgets: from a trace of a run, what may be left of its directory when the power fails.
 
 The model is the least that POSIX promises. A file has the bytes that it had at its last sync, none before the first; a
-folder has the names that it had at its last sync, or any later ones, each folder for itself.
+folder has the names that it had at its last sync, or any later ones, each folder for itself. After a sync that failed
+the system may call clean what never reached the disk: a later sync of that file proves nothing, one of that folder only
+if a name in it has changed since.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-CALLS = "openat,write,pwrite64,fsync,fdatasync,rename,unlink,rmdir,mkdir,ftruncate"
-OTHERS = "open,creat,writev,pwritev,renameat,renameat2,unlinkat,mkdirat,truncate,link,linkat,copy_file_range,sendfile"
+CALLS = "openat,write,pwrite64,fsync,fdatasync,rename,link,unlink,rmdir,mkdir,ftruncate"
+OTHERS = "open,creat,writev,pwritev,renameat,renameat2,unlinkat,mkdirat,truncate,linkat,copy_file_range,sendfile"
 OPTIONS = ("-y", "-s", "10000000", "-e", "trace=" + ",".join("?" + one for one in (CALLS + "," + OTHERS).split(",")))
 LINE = re.compile(r"^(\d+) +(.*)$")
 CALL = re.compile(r"^(\w+)\((.*)\) += (-?\d+|\?)")
@@ -23,6 +25,7 @@ class File:
     def __init__(self) -> None:
         self.data = b""
         self.durable = b""
+        self.lost = False
 
 
 Names = dict[str, File | None]
@@ -36,6 +39,30 @@ class Disk:
         self._root = f"{root}/"
         self.folders: dict[str, Names] = {"": {}}
         self._durable: dict[str, Names] = {"": {}}
+        self._clean: set[str] = set()  # whose last sync failed, and that have not changed since
+
+    def load(self) -> None:
+        """Begin with what stands there, all of it durable."""
+        root = Path(self._root)
+        for path in sorted(root.rglob("*")):
+            folder, _, name = str(path.relative_to(root)).rpartition("/")
+            file = None if path.is_dir() else File()
+            if file is None:
+                self.folders[f"{folder}/{name}".lstrip("/")] = {}
+            else:
+                file.data = file.durable = path.read_bytes()
+            self.folders[folder][name] = file
+        self._durable = {folder: dict(names) for folder, names in self.folders.items()}
+
+    def fail(self, rest: str) -> None:
+        """A sync that failed."""
+        handle = FILE.match(rest)
+        if handle is not None and handle[1].startswith(self._root):
+            path = handle[1].removeprefix(self._root)
+            if path in self.folders:
+                self._clean.add(path)
+            else:
+                self._file(path).lost = True
 
     def apply(self, kind: str, rest: str) -> bool:
         """One call that succeeded; False where it touched nothing here."""
@@ -52,24 +79,32 @@ class Disk:
     def _act(self, kind: str, paths: list[str], rest: str, data: bytes) -> None:
         path = paths[0] if paths else ""
         folder, _, name = path.rpartition("/")
+        if kind in ("mkdir", "openat", "rename", "unlink", "rmdir"):
+            self._clean.discard(folder)
         if kind == "mkdir":
             self.folders[folder][name] = None
             self.folders[path], self._durable[path] = {}, {}
         elif kind == "openat":
             if name not in self.folders[folder] and "O_CREAT" in rest:
                 self.folders[folder][name] = File()
-            elif "O_TRUNC" in rest:
+            elif "O_TRUNC" in rest and self.folders[folder][name] is not None:
                 self._file(path).data = b""
         elif kind == "rename":
             to, _, new = paths[1].rpartition("/")
+            self._clean.discard(to)
             self.folders[to][new] = self.folders[folder].pop(name)
+        elif kind == "link":
+            to, _, new = paths[1].rpartition("/")
+            self._clean.discard(to)
+            self.folders[to][new] = self.folders[folder][name]
         elif kind in ("unlink", "rmdir"):
             del self.folders[folder][name]
         elif kind in ("fsync", "fdatasync"):
-            if path in self.folders:
+            if path not in self.folders:
+                if not self._file(path).lost:
+                    self._file(path).durable = self._file(path).data
+            elif path not in self._clean:
                 self._durable[path] = dict(self.folders[path])
-            else:
-                self._file(path).durable = self._file(path).data
         else:
             self._write(self._file(path), kind, rest, data)
 
@@ -103,8 +138,18 @@ class Disk:
         return left
 
 
-def succeeded(trace: str) -> Iterator[tuple[str, str]]:
-    """The calls of strace -f that succeeded, in the order in which they ended, as (name, arguments)."""
+def replayed(disk: Disk, trace: str) -> Iterator[str]:
+    """Follow a trace of strace -f; yields after each call that the disk has seen, how it is to be shown."""
+    for kind, rest, succeeded in _calls(trace):
+        if succeeded:
+            if disk.apply(kind, rest):
+                yield f"{kind}({rest[:90]}"
+        elif kind in ("fsync", "fdatasync"):
+            disk.fail(rest)
+
+
+def _calls(trace: str) -> Iterator[tuple[str, str, bool]]:
+    """The calls that ended, in the order in which they did, as (name, arguments, whether it succeeded)."""
     begun: dict[str, str] = {}
     for line in trace.splitlines():
         matched = LINE.match(line)
@@ -117,8 +162,8 @@ def succeeded(trace: str) -> Iterator[tuple[str, str]]:
         if text.startswith("<... "):
             text = begun.pop(thread) + text.partition(" resumed>")[2]
         call = CALL.match(text)
-        if call is not None and not call[3].startswith("-"):
-            yield call[1], call[2]
+        if call is not None and call[3] != "?":
+            yield call[1], call[2], not call[3].startswith("-")
 
 
 def _bytes(text: str) -> bytes:

@@ -74,12 +74,23 @@ def assert_recovered(site: Site, folder: Path, kills: int, ledger: Ledger) -> No
     assert attempts == ROWS + unconfirmed
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 32))])
-def test_killed_again_and_again(site: Site, seed: int) -> None:
-    """Twelve kill -9 at random moments: every row once, in order; only what was in flight is asked again, and confessed."""
+def killed_again_and_again(site: Site, chance: random.Random) -> None:
     ledger = Ledger(site.benches[0].ledger)
-    folder, kills = kill_in_rounds(site, random.Random(seed))
+    folder, kills = kill_in_rounds(site, chance)
     assert_recovered(site, folder, kills, ledger)
+
+
+def test_killed_again_and_again(site: Site) -> None:
+    """Twelve kill -9 at random moments: every row once, in order; only what was in flight is asked again, and confessed."""
+    killed_again_and_again(site, random.Random(1))
+
+
+@pytest.mark.soak
+def test_killed_at_many_more_moments(site: Site) -> None:
+    """The same, again and again, at other moments each time."""
+    assert site.soak is not None
+    while site.soak.goes_on():
+        killed_again_and_again(site, site.soak.chance)
 
 
 def test_a_second_run_takes_over_at_once(site: Site) -> None:

@@ -20,6 +20,7 @@ import hypothesis
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
+from soak import Soak
 
 from batchrun.embedded import Behaviour, Fault, embedded_endpoint
 
@@ -294,7 +295,7 @@ def begin(benches: list[Any], site: Any, tmp_path: Path) -> Iterator[Callable[[l
         yield lambda rows: History(benches[0], site.fresh(), endpoints, rows)
 
 
-def check(begin: Callable[[list[int]], History], **settings: Any) -> None:
+def check(begin: Callable[[list[int]], History], seed: int | None = None, **settings: Any) -> None:
     @hypothesis.settings(database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), **settings)
     @hypothesis.given(
         st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=ROWS), st.lists(STEPS, min_size=3, max_size=10)
@@ -304,7 +305,7 @@ def check(begin: Callable[[list[int]], History], **settings: Any) -> None:
         for step in [*steps, Step()]:
             one.take(step)
 
-    history()
+    (history if seed is None else hypothesis.seed(seed)(history))()
 
 
 def test_any_history(begin: Callable[[list[int]], History]) -> None:
@@ -314,6 +315,7 @@ def test_any_history(begin: Callable[[list[int]], History]) -> None:
 
 
 @pytest.mark.soak
-def test_many_histories(begin: Callable[[list[int]], History]) -> None:
-    """The same over hundreds of other histories each time."""
-    check(begin, max_examples=400)
+def test_many_histories(begin: Callable[[list[int]], History], soak: Soak) -> None:
+    """The same over other histories each time."""
+    while soak.goes_on():
+        check(begin, seed=soak.chance.randrange(2**32), max_examples=10)

@@ -1,0 +1,53 @@
+"""The long tests' budget: what they try is drawn by a seed, as much of it as the time allows, and they say how far they are."""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import pytest
+
+SAY_S = 20.0
+T = TypeVar("T")
+
+
+class Soak:
+    """One long test's share of the time. Safe from several threads."""
+
+    def __init__(self, request: pytest.FixtureRequest, stream: int) -> None:
+        config = request.config
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        count = len([item for item in request.session.items if item.get_closest_marker("soak")])
+        self.chance = random.Random(f"{config.getoption('soak_seed')} {request.node.name}")
+        self._share_s = config.getoption("soak_minutes") * 60.0 * workers / count
+        self._stream = stream
+        self._name = request.node.name
+        self._lock = threading.Lock()
+        self._began = self._said = time.monotonic()
+        self._done = 0
+
+    def goes_on(self, of: int | None = None) -> bool:
+        """Whether there is time for one more trial, of so many; counts it."""
+        with self._lock:
+            now = time.monotonic()
+            begins = now - self._began < self._share_s
+            if begins:
+                self._done += 1
+            if now - self._said > SAY_S or not begins:
+                self._say(now, of)
+            return begins
+
+    def _say(self, now: float, of: int | None) -> None:
+        self._said = now
+        many = "" if of is None else f" of {of}"
+        text = f"soak: {self._name}: trial {self._done}{many}, {now - self._began:.0f} of {self._share_s:.0f} s"
+        os.write(self._stream, f"\n{text}\n".encode())
+
+    def drawn(self, things: Sequence[T]) -> Iterator[T]:
+        """As many as the time allows, in an order that the seed has drawn."""
+        for one in self.chance.sample(things, len(things)):
+            if not self.goes_on(len(things)):
+                return
+            yield one
