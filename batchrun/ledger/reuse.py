@@ -146,7 +146,8 @@ class Pool:
             yield
         except sqlite3.OperationalError as error:
             raise LedgerError(
-                f"{self._path}: {error}; check that its disk can be written and has space, then run the same command again"
+                f"{self._path}: {error}; check that its disk can be written and has space and quota left, then run the "
+                "same command again"
             ) from error
 
 

@@ -27,16 +27,18 @@ class Soak:
         self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
         self._done = 0
+        self._over = False
 
     def goes_on(self, of: int | None = None) -> bool:
         """Whether there is time for one more trial, of so many; counts it."""
         with self._lock:
             now = time.monotonic()
-            begins = now - self._began < self._share_s
+            begins = not self._over and now - self._began < self._share_s
             if begins:
                 self._done += 1
-            if now - self._said > SAY_S or not begins:
+            if now - self._said > SAY_S or (not begins and not self._over):
                 self._say(now, of)
+            self._over = not begins
             return begins
 
     def _say(self, now: float, of: int | None) -> None:
