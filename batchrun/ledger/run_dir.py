@@ -126,8 +126,9 @@ class RunDir:
         """Make durable what an earlier writer left, before anything is built on it. What was moved is made so in its new
         folder first: a power loss in between loses no name.
         """
-        aside = [self.state / "superseded", self.state / "unreadable", (self.state.parent if self.is_local else self.state) / "set-aside"]
-        targets = [Path(place) for root in aside for place, _folders, _files in os.walk(root, topdown=False)]
+        root = self.state.parent if self.is_local else self.state
+        aside = [self.state / "superseded", self.state / "unreadable", root / "set-aside"]
+        targets = [Path(place) for one in aside for place, _folders, _files in os.walk(one, topdown=False)]
         try:
             durable.sync_parents(folders[-1])
             durable.finish_moves(targets, folders)
