@@ -33,6 +33,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 SIDEWAYS = {
     ("report", "ledger"): "a summary is read from parts and, like them, appears whole or not at all",
     ("report", "judge"): "money is summed as the integers that the price list reckons in",
+    ("report", "rows"): "a copy of results says JSON text as JSON, and times in the words in which rows read them",
     ("job", "errors"): "a wrong job is a JobError",
     ("job", "tables"): "a job is made of tables",
     ("tables", "errors"): "a wrong table is a JobError",

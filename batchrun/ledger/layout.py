@@ -96,13 +96,13 @@ class Layout(msgspec.Struct, frozen=True):
         """
         taken = {column.field.name for column in (*self.columns, *_RAW)}
         given = {name.lower() for name in self.inputs.names}
-        names: list[str] = []
+        names: dict[str, None] = {}
         for column in self.inputs.names:
             name = column
             while name.lower() in taken or name in names or (name != column and name.lower() in given):
                 name = f"input_{name}"
-            names.append(name)
-        return names
+            names[name] = None
+        return list(names)
 
     @property
     def schema(self) -> Any:

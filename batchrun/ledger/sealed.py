@@ -141,13 +141,13 @@ def _check_footer(opened: Any) -> None:
     footer, kept = opened.metadata, opened.schema_arrow
     if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
         raise pa.ArrowInvalid("its footer contradicts itself")
-    names = (footer.metadata or {}).get(_NAMES)
-    if names is not None and names != _checksum(kept.names):
+    checksum, names = (footer.metadata or {}).get(_NAMES), kept.names
+    if checksum is not None and checksum != _checksum(names):
         raise pa.ArrowInvalid("its columns are not named as they were")
     for field in RESULT_SCHEMA:
-        if field.name in LATER and field.name not in kept.names:
+        if field.name in LATER and field.name not in names:
             continue
-        if kept.names.count(field.name) != 1 or kept.field(field.name).type != field.type:
+        if names.count(field.name) != 1 or kept.field(field.name).type != field.type:
             raise pa.ArrowInvalid(f"its column {field.name} is not what it was")
 
 

@@ -1,8 +1,10 @@
 """The columns of results in one record."""
 
+import hypothesis.strategies as st
 import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import given
 
 from batchrun.ledger.layout import RESULT_SCHEMA, Layout, result_names
 from batchrun.records import Result
@@ -58,3 +60,19 @@ def test_metadata_of_the_whole_tells_no_layouts_apart() -> None:
     assert Layout(INPUTS.with_metadata({"pandas": "{}"})).fingerprint() == layout.fingerprint()
     marked = INPUTS.set(0, INPUTS.field(0).with_metadata({"batchrun": "json"}))
     assert Layout(marked).fingerprint() != layout.fingerprint()
+
+
+NAMES = st.sampled_from(
+    ["id", "ID", "Id", "row", "Row", "status", "response", "embedding", "input_id", "INPUT_ID", "a", "A", ""]
+)
+
+
+@given(st.lists(NAMES | st.text(max_size=4), max_size=8), st.booleans(), st.booleans())
+def test_every_column_has_a_name_of_its_own(names: list[str], raw: bool, embeddings: bool) -> None:
+    """Whatever an input's columns are called, in any case: all stored names differ, and none hides a result's."""
+    layout = Layout(pa.schema([(name, pa.string()) for name in names]), raw=raw, embeddings=embeddings)
+    stored = layout.schema.names
+    assert len(set(stored)) == len(stored)
+    results = {column.field.name for column in layout.columns}
+    assert not {name.lower() for name in layout.input_names} & results
+    assert list(result_names(stored)) == [column.field.name for column in layout.columns]
