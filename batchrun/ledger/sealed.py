@@ -5,6 +5,7 @@ never an answer. Knows nothing of what a result means.
 """
 
 import contextlib
+import inspect
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from batchrun.ledger.layout import LATER, RESULT_SCHEMA, Layout
 from batchrun.ledger.store import Stored, one_line
 
 DAMAGE = (OSError, ValueError, KeyError, MemoryError, pa.ArrowException)
+_DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in inspect.signature(pq.ParquetFile).parameters else {}
+"""Files of an earlier version may be deeper than pyarrow reads unasked (where it can be asked): the answers are in them."""
 _OURS = b"batchrun."
 _NAMES = _OURS + b"columns"
 """The CRC-32 of a file's column names: a footer has no checksum of its own."""
@@ -65,9 +68,10 @@ def check_storable(layout: Layout) -> None:
 
 
 def is_whole(file: Stored) -> bool:
-    """Whether a file of results can be read to its last byte."""
+    """Whether a file of results can be read to its last byte, by others too."""
     try:
-        read_whole(file)
+        with _readable_for_all(file) as opened:
+            _whole(opened)
     except LedgerError:
         return False
     return True
@@ -90,7 +94,7 @@ def group(opened: Any, number: int) -> Any:
 @contextlib.contextmanager
 def open_checked(file: Stored) -> Iterator[Any]:
     """A pyarrow ParquetFile whose footer agrees with itself and with what results are. Damage is a LedgerError."""
-    with readable(file), file.opened() as source, _file(source) as opened:
+    with readable(file), file.opened() as source, _file(source, **_DEEP) as opened:
         yield opened
 
 
@@ -130,8 +134,14 @@ def _whole(opened: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _file(source: Any) -> Iterator[Any]:
-    with pq.ParquetFile(source, page_checksum_verification=True) as opened:
+def _readable_for_all(file: Stored) -> Iterator[Any]:
+    with readable(file), file.opened() as source, _file(source) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _file(source: Any, **options: Any) -> Iterator[Any]:
+    with pq.ParquetFile(source, page_checksum_verification=True, **options) as opened:
         _check_footer(opened)
         yield opened
 

@@ -1,5 +1,6 @@
 """Parts: sealed shards, their merge and its undoing."""
 
+import functools
 from array import array
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from batchrun.ledger import parts, sealed
 from batchrun.ledger.layout import RESULT_SCHEMA, Layout
 from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result
+
+DEEP = pa.table({"deep": [functools.reduce(lambda value, _: [value], range(60), 1)]})
 
 
 def results(first: int, count: int, samples: int = 1) -> list[Result]:
@@ -184,14 +187,19 @@ def test_rows_without_a_column_make_a_part(tmp_path: Path) -> None:
 
 def test_a_part_that_cannot_be_read_back_is_not_published(tmp_path: Path) -> None:
     """Arrow writes what it can't read; then nothing stands under the part's name, and the journal is not given up."""
-    deep = 1
-    for _ in range(60):
-        deep = [deep]  # type: ignore[assignment]
     with pytest.raises(
         LedgerError, match=r"part-00000\.parquet: what was written cannot be read back.*Nothing is lost"
     ):
-        part(tmp_path, 0, pa.table({"deep": [deep]}), results(0, 1))
+        part(tmp_path, 0, DEEP, results(0, 1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_answers_of_a_part_that_is_too_deep_are_read(tmp_path: Path) -> None:
+    """An earlier version wrote parts that readers can't open: their answers are taken over, and are not paid for again."""
+    path = tmp_path / "part-00000.parquet"
+    pq.write_table(Layout(DEEP.schema).table(DEEP, results(0, 1), {"cost_usd": [None]}), path)
+    assert list(parts.read_results(stored(path))) == results(0, 1)
+    assert not sealed.is_whole(stored(path))
 
 
 def test_a_column_that_no_part_can_hold_is_found_before_anything_is_sent() -> None:
