@@ -12,6 +12,7 @@ __all__ = [
     "JobError",
     "Outcome",
     "Outlook",
+    "RunError",
     "Trial",
     "__version__",
     "acheck",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from batchrun.api import Job, JobError, Outcome, Outlook, Trial, acheck, aplan, arun, check, plan, run
+    from batchrun.api import Job, JobError, Outcome, Outlook, RunError, Trial, acheck, aplan, arun, check, plan, run
 
 
 def __getattr__(name: str) -> Any:

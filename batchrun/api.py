@@ -1,30 +1,28 @@
 """The Python face: `run`, `plan`, `check`, each also to be awaited, and the jobs they take (contract.md §8)."""
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, Unpack
+from typing import TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
-import msgspec
+from anyio.from_thread import start_blocking_portal
 
-from batchrun.errors import JobError
-from batchrun.interrupts import interruptible
-from batchrun.job import Job, from_table, load, merged, refuse
+from batchrun.errors import JobError, RunError
+from batchrun.interrupts import Interrupts, interruptible
+from batchrun.job import Job
 from batchrun.judge.prices import Prices
-from batchrun.names import PARAMETERS, nearest
-from batchrun.prompt_files import with_files
-from batchrun.rows.spool import run_name
-from batchrun.rows.sweep import fixed
 from batchrun.runner.assembly import Assembly
-from batchrun.runner.kept import kept_job
 from batchrun.runner.observer import Observer
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Session, interrupted
-from batchrun.settings import TABLE, Settings, explicit
+from batchrun.settings import Settings, explicit
+from batchrun.sources import Source, as_file, make_job
 from batchrun.wire.transport import Transport
 
 __all__ = [
@@ -32,57 +30,17 @@ __all__ = [
     "JobError",
     "Outcome",
     "Outlook",
+    "RunError",
     "Trial",
     "acheck",
     "aplan",
     "arun",
     "check",
-    "make_job",
     "plan",
     "run",
 ]
 
-Source = str | Path | Job
-"""A job file, an input (a file, a directory, a glob, a URL), a run directory, or a Job."""
-
-
-def make_job(source: Source, *, on_note: Callable[[str], None] | None = None, **settings: Unpack[Settings]) -> Job:
-    """The job of a source, with settings that override it, also over its sweep. Raises JobError."""
-    for name in settings.keys() - TABLE.keys():
-        near = f"params={{{name!r}: …}}" if name in PARAMETERS else nearest(name, TABLE)
-        raise JobError(
-            f"unknown setting `{name}`; " + (f"did you mean `{near}`?" if near else f"known: {', '.join(TABLE)}")
-        )
-    given = {name: value for name, value in settings.items() if value is not None}
-    changes: dict[str, Any] = {TABLE[name].key: value for name, value in with_files(given).items()}
-    if (engine := changes.pop("engine", "local")) != "local":
-        raise JobError(f"engine {engine!r} is understood but not yet supported; use local")
-    if isinstance(source, Job):
-        job, name = source, "job"
-    elif os.fspath(source).endswith(".toml"):
-        job, name = load(os.fspath(source)), os.fspath(source)
-    elif (kept := kept_job(os.fspath(source))) is not None:
-        job, name = kept, os.fspath(source)
-    else:
-        job, name = from_table({"input": {"path": os.fspath(source)}}), "flags"
-    if job.output.path is None and "output.path" not in changes:
-        changes["output.path"] = (
-            f"runs/{run_name(job.input.path or name) if name in ('job', 'flags') else Path(name).stem}"
-        )
-    job, lost = fixed(job, _swept_keys(changes))
-    if lost and on_note is not None:
-        on_note(f"what is given here holds for every variant; left out of the job: {', '.join(lost)}")
-    if "prompt.user" in changes:
-        job = msgspec.structs.replace(job, prompt=msgspec.structs.replace(job.prompt, messages=None))
-    job = merged(job, changes, name)
-    refuse(job, name)
-    return job
-
-
-def _swept_keys(changes: Mapping[str, Any]) -> set[str]:
-    """The keys of a sweep or a variant that the changes decide."""
-    keys = {key.rpartition(".")[2] for key in changes if key.startswith(("endpoint.model", "prompt.", "params."))}
-    return keys | set(changes.get("params", ())) | ({"messages"} if "user" in keys else set())
+_Result = TypeVar("_Result")
 
 
 @explicit
@@ -100,26 +58,31 @@ def run(
 ) -> Outcome:
     """Run a job, or go on with it: the same call again resumes.
 
-    `source` is a job file, an input or a Job. `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed
-    requests again. `observer` makes an observer from the number of requests and the prices, `on_note` takes single
-    messages. `environ` is read in place of the environment. `transport` is any httpx transport to use in place of the
-    own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises
-    JobError before anything was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
+    `source` is a job file, an input (a file, a folder, a glob, a URL), a run directory, a Job, or rows: dicts, a pyarrow
+    table, a pandas or polars frame. Works in a notebook's cell and in any thread; there an interrupt from the keyboard waits
+    for what is in flight, and the Outcome says that the run has stopped.
+
+    `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again. `observer` makes an
+    observer from the number of requests and the prices, `on_note` takes single messages. `environ` is read in place of the
+    environment. `transport` is any httpx transport to use in place of the own one. With `signals`, SIGINT, SIGTERM and
+    SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises JobError before anything was sent; a stop by a
+    guard, a signal or the disk is an Outcome with its exit code.
     """
-    return anyio.run(
-        partial(
-            arun,
-            source,
-            fresh=fresh,
-            retry_failed=retry_failed,
-            observer=observer,
-            on_note=on_note,
-            environ=environ,
-            transport=transport,
-            signals=signals,
-            **settings,
-        )
+    begun: list[Interrupts] = []
+    call = partial(
+        _arun,
+        source,
+        settings,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        observer=observer,
+        on_note=on_note,
+        environ=environ,
+        transport=transport,
+        signals=signals and threading.current_thread() is threading.main_thread(),
+        begun=begun.append,
     )
+    return _blocking(call, lambda: begun[0].take(signal.SIGINT) if begun else None)
 
 
 @explicit
@@ -136,9 +99,36 @@ async def arun(
     **settings: Unpack[Settings],
 ) -> Outcome:
     """What `run` does, to be awaited."""
-    assembly = _assembly(source, settings, environ, on_note)
+    return await _arun(
+        source,
+        settings,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        observer=observer,
+        on_note=on_note,
+        environ=environ,
+        transport=transport,
+        signals=signals,
+    )
+
+
+async def _arun(
+    source: Source,
+    settings: Settings,
+    *,
+    fresh: bool,
+    retry_failed: bool,
+    observer: Callable[[int, Prices], Observer] | None,
+    on_note: Callable[[str], None] | None,
+    environ: Mapping[str, str] | None,
+    transport: Transport | None,
+    signals: bool,
+    begun: Callable[[Interrupts], None] | None = None,
+) -> Outcome:
+    """`begun` gets what the run can be interrupted by, from another thread."""
+    assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, on_note)
     with assembly.run_dir.held():
-        async with interruptible(signals) as interrupts:
+        async with interruptible(signals, hears=begun) as interrupts:
             return await Session(assembly, interrupts).run(
                 fresh=fresh, retry_failed=retry_failed, observer=observer, transport=transport
             )
@@ -179,7 +169,7 @@ def check(
     **settings: Unpack[Settings],
 ) -> Trial:
     """Send the first request once and tell what came back. Writes nothing. Raises JobError."""
-    return anyio.run(partial(acheck, source, on_note=on_note, environ=environ, transport=transport, **settings))
+    return _blocking(partial(acheck, source, on_note=on_note, environ=environ, transport=transport, **settings))
 
 
 @explicit
@@ -192,7 +182,7 @@ async def acheck(
     **settings: Unpack[Settings],
 ) -> Trial:
     """What `check` does, to be awaited."""
-    return await trial(_assembly(source, settings, environ, on_note), transport)
+    return await trial(await anyio.to_thread.run_sync(_assembly, source, settings, environ, on_note), transport)
 
 
 def _assembly(
@@ -201,4 +191,29 @@ def _assembly(
     environ: Mapping[str, str] | None,
     on_note: Callable[[str], None] | None = None,
 ) -> Assembly:
-    return Assembly(make_job(source, on_note=on_note, **settings), os.environ if environ is None else environ, on_note)
+    plain, memory = as_file(source)
+    assembly = Assembly(
+        make_job(plain, on_note=on_note, **settings), os.environ if environ is None else environ, on_note
+    )
+    assembly.memory = memory
+    return assembly
+
+
+def _blocking(call: Callable[[], Awaitable[_Result]], interrupt: Callable[[], object] | None = None) -> _Result:
+    """Run to the end, from anywhere: in a thread of its own where an event loop runs in this one, as in a notebook's cell.
+    There an interrupt from the keyboard goes to `interrupt`, in the call's loop, and the end is waited for.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.run(call)
+    with start_blocking_portal() as portal:
+        future = portal.start_task_soon(call)
+        while True:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                if interrupt is None:
+                    future.cancel()
+                    raise
+                portal.call(interrupt)

@@ -2,6 +2,7 @@
 
 `JobError`       nothing was sent; the message says what, where and the mend        (exit code 2)
 `EndpointError`  one attempt of one request failed, in a way that `kind` names      (a row's result, not an exit)
+`RunError`       a run is not `ok` as a whole, said by `Outcome.raise_for_status`     (the run's exit code)
 `LedgerError`    what is on disk can't be trusted or can't be written               (exit code 3)
 """
 
@@ -47,6 +48,14 @@ class JobError(BatchrunError):
     """Bad usage, job, input, output or environment. Nothing was sent."""
 
     exit_code = 2
+
+
+class RunError(BatchrunError):
+    """A run that did not come to `ok` for every request; raised only where that is asked for."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class LedgerError(BatchrunError):

@@ -3,7 +3,7 @@ makes it end at once. A signal that was ignored when the program began (`nohup`,
 """
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -54,11 +54,16 @@ class Interrupts:
 
 
 @asynccontextmanager
-async def interruptible(enabled: bool) -> AsyncIterator[Interrupts]:
-    """Listen for as long as this lasts; a body that was cut short by a signal leaves quietly."""
+async def interruptible(enabled: bool, hears: Callable[[Interrupts], None] | None = None) -> AsyncIterator[Interrupts]:
+    """Listen for as long as this lasts; a body that was cut short by a signal leaves quietly. `hears` is given what another
+    thread may interrupt the body by.
+    """
     interrupts = Interrupts()
+    if hears is not None:
+        hears(interrupts)
     if not enabled:
-        yield interrupts
+        with interrupts.scope:
+            yield interrupts
         return
     wanted = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
 

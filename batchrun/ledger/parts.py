@@ -74,6 +74,25 @@ def write_part(
     sealed.publish(target, table, {_TALLY: msgspec.json.encode(tally)})
 
 
+def unsealed(
+    layout: Layout,
+    inputs: Any | None,
+    first: int,
+    results: Sequence[Result],
+    cost: Callable[[Result], int | None],
+    usd: Callable[[int], float],
+) -> Any:
+    """The table that some results of an open shard would be in its part. `inputs` is its input table, whose first row is the
+    input's row `first`; without it the input's columns are null.
+    """
+    if inputs is None:
+        inputs = pa.table([pa.nulls(len(results), field.type) for field in layout.inputs], schema=layout.inputs)
+    elif inputs.num_columns:
+        inputs = inputs.take(pa.array([one.row - first for one in results], pa.int64()))
+    costs = [cost(one) for one in results]
+    return layout.table(inputs, results, {"cost_usd": [None if paid is None else usd(paid) for paid in costs]})
+
+
 def read_tally(part: Stored, cost: Callable[[Result], int | None]) -> Tally:
     """The numbers of a part: from its footer, or counted where it has none (parts cut out of a merged file)."""
     with sealed.readable(part), part.opened() as source:
@@ -116,11 +135,15 @@ def split(merged: Stored, names: Iterable[Stored]) -> None:
 
 def read_table(files: Sequence[Stored]) -> Any:
     """All columns of the results, as one pyarrow Table."""
-    tables = [sealed.read_whole(file) for file in files]
+    whole = joined([sealed.read_whole(file) for file in files])
+    return whole.replace_schema_metadata(sealed.bare(whole.schema).metadata)
+
+
+def joined(tables: Sequence[Any]) -> Any:
+    """Tables of results below each other; a column that one lacks is null there."""
     if not tables:
         return RESULT_SCHEMA.empty_table()
-    whole = pa.concat_tables(tables)
-    return whole.replace_schema_metadata(sealed.bare(whole.schema).metadata)
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def read_schema(file: Stored) -> Any:

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
 from batchrun.job import Job, may_be_secret
 from batchrun.judge.prices import Prices, usd
+from batchrun.ledger import parts
 from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import Ledger
@@ -52,6 +54,7 @@ class Assembly:
     def __init__(self, job: Job, environ: Mapping[str, str], on_note: Callable[[str], None] | None = None) -> None:
         self.job = job
         self.note = on_note or (lambda _message: None)
+        self.memory: object = None  # of rows in memory: what holds their file, as long as anybody may read it
         base_url = job.endpoint.base_url
         if not base_url:
             raise JobError("no endpoint: give --base-url, or [endpoint] base_url in the job (`embedded:` needs no key)")
@@ -93,20 +96,37 @@ class Assembly:
         )
 
     def ledger(self, inventory: Inventory) -> Ledger:
-        schema = inventory.arrow_schema()
-
-        def inputs_of(shard: Shard) -> Any:
-            return shard.table if shard.table is not None else columns.build([row.data for row in shard.rows], schema)
-
         return Ledger(
             self.run_dir,
             layout=self.layout(inventory),
             per_row=self.builder.per_row,
             variant_names=[variant.name for variant in self.builder.variants],
-            inputs_of=inputs_of,
+            inputs_of=partial(self._inputs_of, inventory=inventory),
             cost=self.prices.pico,
             usd=usd,
         )
+
+    def open_table(self, inventory: Inventory) -> Callable[[int, list[Result]], Any]:
+        """A function from a shard's number and some of its results to their table; of an input that is no longer there, or
+        has changed, the columns stay empty.
+        """
+        layout, infos = self.layout(inventory), {info.number: info for info in inventory.shards}
+
+        def table(number: int, found: list[Result]) -> Any:
+            info = infos[number]
+            try:
+                inputs = self._inputs_of(self.source.read(info), inventory)
+            except JobError:
+                inputs = None
+            return parts.unsealed(layout, inputs, info.first_row, found, self.prices.pico, usd)
+
+        return table
+
+    def _inputs_of(self, shard: Shard, inventory: Inventory) -> Any:
+        """The arrow table of a shard's input columns."""
+        if shard.table is not None:
+            return shard.table
+        return columns.build([row.data for row in shard.rows], inventory.arrow_schema())
 
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
         """A shard's requests, and the failed results of rows that none can be built from."""

@@ -20,6 +20,7 @@ from batchrun.interrupts import Interrupts
 from batchrun.judge.estimate import Ceiling, most_completion_tokens
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
+from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
@@ -73,7 +74,7 @@ class Session:
             before = "" if manifest is None else "; the results of before stay as they are"
             self._note(f"the input has no rows: nothing is asked{before}")
             if manifest is not None:
-                return self._outcome(Counts(), 0)
+                return msgspec.structs.replace(self._outcome(Counts(), 0), held=None)
         if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):
             self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
             self._drop_parts()
@@ -100,7 +101,13 @@ class Session:
         if counts.failed and code == LedgerError.exit_code:
             asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"
             message = f"{message}; {counts.failed} had failed before that, {asked}"
-        return msgspec.structs.replace(self._outcome(counts, counter.asked), message=message, exit_code=code)
+        return msgspec.structs.replace(
+            self._outcome(counts, counter.asked),
+            message=message,
+            exit_code=code,
+            held=Held(self._dir, opens=True),
+            open_table=self._assembly.open_table(inventory),
+        )
 
     def _is_done(
         self, manifest: Manifest, preparation: Preparation, inventory: Inventory, *, retry_failed: bool
@@ -233,7 +240,7 @@ class Session:
 
     def _outcome(self, counts: Counts, asked: int) -> Outcome:
         code = 1 if counts.failed else 0
-        return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code, place=self._dir.place)
+        return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code, held=Held(self._dir))
 
 
 def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
@@ -245,7 +252,16 @@ def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
     if manifest is not None and manifest.state == "running":
         with contextlib.suppress(LedgerError):
             run_dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=interrupts.message))
-    return Outcome(run_dir.url, counts.requests, counts.ok, counts.failed, 0, interrupts.exit_code, interrupts.message)
+    return Outcome(
+        run_dir.url,
+        counts.requests,
+        counts.ok,
+        counts.failed,
+        0,
+        interrupts.exit_code,
+        interrupts.message,
+        Held(run_dir),
+    )
 
 
 def _checked(files: list[Stored]) -> Iterator[Stored]:
