@@ -55,10 +55,10 @@ class DelimitedReader:
         if number not in self._headers:
             name = self._found.files[number].name
             lines = self._texts.lines(number, 0, 1)
+            refuse_wide(lines.head(), name)
             first = next((line for line in lines if line.text is None or line.text.strip()), None)
             if first is None:
                 return None
-            refuse_wide(first, name)
             text = _text([first.text or b""])
             if first.text is None or _is_broken(text):
                 raise JobError(

@@ -94,7 +94,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(url)
     except (OSError, ValueError) as error:
-        raise JobError(f"{_without_secrets(url)}: cannot be opened: {error}") from None
+        where = _without_secrets(url)
+        raise JobError(f"{where}: cannot be opened: {str(error).replace(url, where)}") from None
     return filesystem, path
 
 

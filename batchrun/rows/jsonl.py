@@ -15,6 +15,11 @@ from batchrun.rows.pieces import Block, Piece
 DEEPEST = 256
 """Levels of nesting that a value may have: well inside what every step after can follow."""
 _decode = msgspec.json.Decoder().decode
+_OPENS_ARRAY = re.compile(rb"\[\s*(?:[{\[]|\n)")
+_OPENS_OBJECT = re.compile(rb"\{[ \t\r]*\n")
+_HALF = re.compile(
+    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]", re.DOTALL
+)
 _CONSTANT = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 
 
@@ -32,7 +37,10 @@ class JsonlReader:
     def blocks(self, file: int, offset: int, line: int) -> Iterator[Block]:
         for number in range(file, len(self._found.files)):
             try:
-                for one in self._texts.lines(number, offset, line):
+                lines = self._texts.lines(number, offset, line)
+                if offset == 0:
+                    _refuse_whole(lines.head(), self._found.files[number].name)
+                for one in lines:
                     if one.text is None or (one.text and not one.text.isspace()):
                         yield Block([self._piece(number, one)])
             except (OSError, pa.ArrowException) as error:
@@ -44,12 +52,7 @@ class JsonlReader:
         text = line.text
         if text is None:
             fault = f"a line of more than {LONGEST >> 20} MiB; no request can be that long"
-            if line.line == 1:
-                raise JobError(f"{known.name}: its first line has more than {LONGEST >> 20} MiB: {_NOT_LINES}")
             return Piece(number, line.offset, line.line, {}, fault, b"%d" % line.offset, 0)
-        refuse_wide(line, known.name)
-        if line.offset == 0:
-            _refuse_whole(text, known.name)
         data, error = record(text)
         if known.partition and error is None:
             data = {**known.partition, **data}
@@ -59,12 +62,13 @@ class JsonlReader:
 _NOT_LINES = "not JSON Lines, where each row is an object on a line of its own"
 
 
-def _refuse_whole(text: bytes, name: str) -> None:
-    """Raise JobError where a file's first line shows that all of it is one JSON text."""
-    start = text.strip()
-    if start[:1] == b"[" and (start in (b"[", b"[{") or start[1:].lstrip()[:1] in (b"{", b"[")):
+def _refuse_whole(head: bytes, name: str) -> None:
+    """Raise JobError where a file's first block shows that all of it is one JSON text."""
+    refuse_wide(head, name)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start[:1] == b"[" and (_OPENS_ARRAY.match(start) or b"\n" not in start):
         raise JobError(f"{name}: a JSON array, {_NOT_LINES}; convert it: jq -c '.[]' {name} > rows.jsonl")
-    if start == b"{":
+    if _OPENS_OBJECT.match(start):
         raise JobError(f"{name}: pretty-printed JSON, {_NOT_LINES}; convert it: jq -c . {name} > rows.jsonl")
 
 
@@ -93,7 +97,7 @@ def decoded(text: bytes) -> tuple[Any, str | None]:
 
 def _reason(text: bytes, said: str) -> str:
     constant = _CONSTANT.search(text)
-    if "surrogate" in said:
+    if _HALF.search(text):
         return f"not valid JSON: half a character (a lone \\uD800–\\uDFFF) stands in it: {said}"
     if constant is not None:
         return f"not valid JSON: {constant[1].decode()} is no JSON value; write null"

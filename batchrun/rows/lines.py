@@ -36,7 +36,8 @@ class Lines:
         self.offset = offset
         self.line = line
         self._pending: list[bytes | int] = []  # the next one last; of one that is too long, its length
-        self._rest = b""
+        self._rest = b""  # the start of a line
+        self._ahead = b""  # what was read and not looked at yet
         self._ended = False
 
     def __iter__(self) -> Iterator[Line]:
@@ -54,13 +55,19 @@ class Lines:
         # a mark stands at the head of a file, and where files were put one behind the other
         return here if here.text is None or here.text[:3] != _MARK else here._replace(text=here.text[3:])
 
+    def head(self) -> bytes:
+        """The next block, which stays to be read."""
+        self._ahead = self._ahead or self._stream.read(_BLOCK)
+        return self._rest + self._ahead
+
     def skip(self, offset: int, line: int) -> None:
         """Go on to the start of a line further on."""
         while self._pending and self.offset < offset:
             next(self)
         if self.offset < offset:
-            left = offset - self.offset - len(self._rest)
-            self._rest = self._rest[offset - self.offset :]
+            known, self._rest = self._rest + self._ahead, b""
+            left = offset - self.offset - len(known)
+            self._ahead = known[offset - self.offset :]
             while left > 0 and (block := self._stream.read(min(left, _BLOCK))):
                 left -= len(block)
             self.offset = offset
@@ -68,7 +75,8 @@ class Lines:
 
     def _fill(self) -> None:
         parts, held, length = [self._rest], len(self._rest), len(self._rest)
-        while block := self._stream.read(_BLOCK):
+        while block := self._ahead or self._stream.read(_BLOCK):
+            self._ahead = b""
             if b"\n" in block:
                 head, _, tail = block.partition(b"\n")
                 length += len(head)
@@ -123,7 +131,7 @@ class Texts:
         return JobError(f"{name}: cannot be read: {error}")
 
 
-def refuse_wide(line: Line, name: str) -> None:
-    """Raise JobError where a file's first line shows UTF-16 or UTF-32."""
-    if line.offset == 0 and line.text is not None and (line.text[:2] in _WIDE or b"\0" in line.text[:4]):
+def refuse_wide(head: bytes, name: str) -> None:
+    """Raise JobError where a file's first bytes show UTF-16 or UTF-32."""
+    if head[:2] in _WIDE or b"\0" in head[:4]:
         raise JobError(f"{name}: UTF-16 or UTF-32, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {name} > FILE")
