@@ -1,7 +1,8 @@
 """A shard's open journal: one JSON line a record, each with its checksum; text that jq reads.
 
-Records are a header, `sent` before an attempt goes on the wire, `lost` when it failed, `carried` for attempts that were
-made before the request came to stand here, and `result`. A torn last line is dropped with a note; a broken line
+Records are a header with the number of the format, `sent` before an attempt goes on the wire, `lost` when it failed,
+`paid` for an answer before anything judges it, `carried` for attempts that were made before the request came to stand
+here, and `result`. A torn last line is dropped with a note; a broken line
 elsewhere is an error that names the file and the lines. Lines are written at once and synced in groups by whoever owns
 the journal.
 """
@@ -14,6 +15,7 @@ import msgspec
 
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, with_checksum, without_checksum, write_whole
+from batchrun.ledger.formats import FORMAT, refusal
 from batchrun.records import Result
 
 Key = tuple[int, str, int]
@@ -21,7 +23,8 @@ _NAMED_LINES = 20
 
 
 class Tally(msgspec.Struct):
-    """The attempts of one request: sent, failed with nothing billed or billed for sure, failed with the answer lost.
+    """The attempts of one request: sent, failed with nothing billed or billed for sure, failed with the answer lost. One
+    whose answer is not the result, or not yet, counts as failed.
 
     `hash` is the identity of what was asked, `ceiling` the most that one attempt may have cost, in pico-dollars (None
     where that is unknown).
@@ -49,12 +52,15 @@ class Sent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An attempt failed; `unconfirmed` is 1 where its answer was lost, so that it may have been billed."""
+    """An attempt failed; `unconfirmed` is 1 where its answer was lost, so that it may have been billed. `kind` is that of
+    the fault (errors.Kind), empty where its writer died.
+    """
 
     row: int
     variant: str
     sample: int
     unconfirmed: int
+    kind: str = ""
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -69,17 +75,25 @@ class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One record; exactly one of the fields is set."""
+    """One record; exactly one of the fields is set. The header has `shard` and `format`. `paid` is an answer as the result
+    that it would be; another attempt may follow it.
+    """
 
     shard: str | None = None
+    format: int | None = None
     sent: Sent | None = None
     lost: Lost | None = None
     carried: Carried | None = None
+    paid: Result | None = None
     result: Result | None = None
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
+
+
+def _header(shard: str) -> Line:
+    return Line(shard=shard, format=FORMAT)
 
 
 def sealed_line(record: Line) -> bytes:
@@ -97,7 +111,7 @@ def opened_line(line: bytes) -> Line | None:
 
 
 class Replay(msgspec.Struct):
-    """What a journal holds: results and attempts by request key, and whether a torn tail was cut off.
+    """What a journal holds: results, attempts and paid answers by request key, and whether a torn tail was cut off.
 
     `whole` are the lines that can be believed, each with its newline.
     """
@@ -105,12 +119,23 @@ class Replay(msgspec.Struct):
     shard: str | None
     results: dict[Key, Result]
     tallies: dict[Key, Tally]
+    paid: dict[Key, list[Result]] = {}
     torn: bool = False
     whole: bytes = b""
+
+    def outdated(self) -> list[Result]:
+        """The paid answers that did not become their request's result."""
+        standing = {key: _answer_of(result) for key, result in self.results.items()}
+        return [one for key, paid in self.paid.items() for one in paid if _answer_of(one) != standing.get(key)]
 
     def in_flight(self) -> dict[Key, Tally]:
         """The requests that were sent and never heard of again: those under way when the writer died."""
         return {key: tally for key, tally in self.tallies.items() if key not in self.results and tally.under_way > 0}
+
+
+def _answer_of(result: Result) -> tuple[object, ...]:
+    """What tells one answer from another, whatever was judged of it."""
+    return (result.request_hash, result.started_at, result.response_id, result.completion)
 
 
 def replay(path: Path) -> Replay:
@@ -126,6 +151,8 @@ def replay(path: Path) -> Replay:
             damaged.append(number)
         else:
             _apply(found, record)
+            if record.format is not None and (refused := refusal(path, record.format)) is not None:
+                raise LedgerError(refused)
     found.whole = data[: len(data) - len(tail)]
     if tail:
         record = opened_line(tail)
@@ -167,6 +194,9 @@ def _apply(found: Replay, record: Line) -> None:
         tally = found.tallies.setdefault((sent.row, sent.variant, sent.sample), Tally())
         tally.sent += 1
         tally.hash, tally.ceiling = sent.hash, sent.ceiling
+    elif record.paid is not None:
+        found.paid.setdefault(record.paid.key, []).append(record.paid)
+        found.tallies.setdefault(record.paid.key, Tally()).failed += 1
     elif record.lost is not None:
         lost = record.lost
         tally = found.tallies.setdefault((lost.row, lost.variant, lost.sample), Tally())
@@ -201,7 +231,7 @@ class Journal:
         # a file outlives a power loss only when its folder knows it; that it stands there doesn't prove that
         self._known = False
         if not known:
-            self.append(Line(shard=shard))
+            self.append(_header(shard))
 
     def append(self, record: Line) -> None:
         """Write one record. Raises LedgerError; where only space was missing (`durable.is_full`) it may be tried again."""
@@ -269,4 +299,4 @@ def reopen(path: Path, shard: str) -> tuple[Journal, Replay]:
 
 def rewrite(path: Path, shard: str, lines: list[Line]) -> None:
     """Put a journal of just these records at `path`, whole and durable."""
-    write_whole(path, b"".join(map(sealed_line, [Line(shard=shard), *lines])))
+    write_whole(path, b"".join(map(sealed_line, [_header(shard), *lines])))

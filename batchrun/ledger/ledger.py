@@ -5,6 +5,7 @@ journal when `record` returns; a sealed shard's journal is removed only after it
 a small reserve is let go, so that answers to what is in flight can still be written down; `full` says so.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Request, Result, Shard
 
+KEPT = "paid.jsonl"
+"""The journal of answers that were paid for and are no result."""
 _RESERVE = "reserve"
 _RESERVE_LEAST = 1 << 20
 _RESERVE_EACH = 64 << 10
@@ -24,12 +27,17 @@ _RESERVE_MOST = 64 << 20
 
 
 class OpenShard:
-    """A shard under way. `left` are the requests that still need a result, `pending` how many results are missing."""
+    """A shard under way. `left` are the requests that still need a result, `pending` how many results are missing, `paid`
+    the answers of an earlier call that nobody has judged to the end.
+    """
 
-    def __init__(self, shard: Shard, journal: Journal, tallies: dict[Key, Tally]) -> None:
+    def __init__(
+        self, shard: Shard, journal: Journal, tallies: dict[Key, Tally], paid: dict[Key, list[Result]]
+    ) -> None:
         self.shard = shard
         self.journal = journal
         self.tallies = tallies
+        self.paid = paid
         self.left: list[Request] = []
         self.pending = 0
 
@@ -60,6 +68,8 @@ class Ledger:
         self._usd = usd
         self._open: dict[int, OpenShard] = {}
         self._reserve: durable.Reserve | None = None
+        self._kept: Journal | None = None
+        self._keeping = threading.Lock()
         self.full: LedgerError | None = None
         self.torn: list[str] = []
 
@@ -77,7 +87,7 @@ class Ledger:
         journal, found = reopen(path, shard.info.digest)
         if found.torn:
             self.torn.append(path.name)
-        opened = OpenShard(shard, journal, found.tallies)
+        opened = OpenShard(shard, journal, found.tallies, found.paid)
         done: list[Result] = []
         for result in unusable:
             if result.key not in found.results:
@@ -87,6 +97,7 @@ class Ledger:
             earlier = found.results.get(request.key)
             if earlier is not None and earlier.request_hash == request.hash:
                 done.append(earlier)
+                opened.paid.pop(request.key, None)
                 continue
             self._settle_crashed(opened, request.key)
             opened.left.append(request)
@@ -132,19 +143,27 @@ class Ledger:
         opened.tallies.setdefault(key, Tally()).sent += 1
         self._append(opened, Line(sent=Sent(*key, request.hash, ceiling)))
 
-    def lost(self, opened: OpenShard, key: Key, unconfirmed: bool) -> None:
-        """After an attempt failed."""
+    def lost(self, opened: OpenShard, key: Key, unconfirmed: bool, kind: str = "") -> None:
+        """After an attempt failed, with a fault of this kind."""
         tally = opened.tallies[key]
         if unconfirmed:
             tally.unconfirmed += 1
         else:
             tally.failed += 1
-        self._append(opened, Line(lost=Lost(*key, int(unconfirmed))))
+        self._append(opened, Line(lost=Lost(*key, int(unconfirmed), kind)))
+
+    def paid(self, opened: OpenShard, result: Result) -> None:
+        """Before an answer is judged: it is the result that it would be. It becomes that by `record`; or another attempt
+        follows it, and it is kept beside the results.
+        """
+        opened.tallies[result.key].failed += 1
+        self._append(opened, Line(paid=result))
 
     def record(self, opened: OpenShard, result: Result) -> bool:
         """Journal a result; True where it was the shard's last."""
         self._append(opened, Line(result=result))
         opened.tallies.pop(result.key, None)
+        opened.paid.pop(result.key, None)
         opened.pending -= 1
         return opened.pending == 0
 
@@ -166,13 +185,26 @@ class Ledger:
         """Write a finished shard's part, then remove its journal. The journal is read back: it is the truth."""
         number = opened.shard.info.number
         opened.journal.sync()
-        results = sorted(replay(opened.journal.path).results.values(), key=self._order)
+        found = replay(opened.journal.path)
+        results = sorted(found.results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
         parts.write_part(part, self._layout, inputs, self._per_row, results, self._cost, self._usd)
+        self._keep(found.outdated())
         del self._open[number]
         opened.journal.close()
         durable.remove([opened.journal.path])
+
+    def _keep(self, paid: list[Result]) -> None:
+        """Nothing that was paid for is deleted: answers that became no result go on standing in a journal of their own."""
+        if not paid:
+            return
+        with self._keeping:
+            if self._kept is None:
+                self._kept, _found = reopen(self._dir.state / KEPT, "kept")
+            for result in paid:
+                self._kept.append(Line(paid=result))
+            self._kept.sync()
 
     def close(self) -> None:
         """Sync and close what is still open: those shards go on another time."""
@@ -184,6 +216,9 @@ class Ledger:
                 faults.append(error)
             opened.journal.close()
         self._open.clear()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         if self._reserve is not None:
             self._reserve.release()
         if faults:

@@ -19,6 +19,7 @@ import msgspec
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger import durable, lock
 from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir
+from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, one_line, shown_url, write_whole
 
 _STATE = ".state"
@@ -55,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True):
     endpoint: str = ""
     state_dir: str = ""
     in_vain: bool = False
+    format: int = 1
 
 
 class RunDir:
@@ -204,6 +206,9 @@ class RunDir:
         except LedgerError as error:
             raise JobError(str(error)) from None
         try:
+            refused = refusal(self.manifest, msgspec.json.decode(data, type=Numbered).format)
+            if refused is not None:
+                raise JobError(refused)
             manifest = msgspec.json.decode(data, type=Manifest)
             for time_of in (manifest.started_at, manifest.resumed_at):
                 if time_of:
@@ -216,7 +221,8 @@ class RunDir:
         return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
-        write_whole(self.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        numbered = msgspec.structs.replace(manifest, format=FORMAT)
+        write_whole(self.manifest, msgspec.json.format(msgspec.json.encode(numbered), indent=2) + b"\n")
 
     def set_aside(self) -> str | None:
         """Move everything of an earlier run into a folder of its own; returns its place, None where there was nothing.

@@ -14,6 +14,7 @@ from batchrun.errors import JobError, LedgerError
 from batchrun.judge.estimate import Estimate
 from batchrun.judge.prices import usd
 from batchrun.ledger.durable import with_checksum, without_checksum
+from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.identity import Identity, Shards
 from batchrun.ledger.journal import replay
 from batchrun.ledger.reconcile import reconcile, reopen_failed
@@ -40,6 +41,7 @@ class Remembered(msgspec.Struct, frozen=True):
     reuse: tuple[str, ...] = ()
     adopted: bool = False
     spent: tuple[str, ...] = ()
+    format: int = 1
 
     @property
     def shards(self) -> Shards:
@@ -51,6 +53,9 @@ def remembered(run_dir: RunDir) -> Remembered | None:
     try:
         text = without_checksum(run_dir.inventory.read())
         if text is not None:
+            refused = refusal(run_dir.inventory, msgspec.json.decode(text, type=Numbered).format)
+            if refused is not None:
+                raise JobError(refused)
             return msgspec.json.decode(text, type=Remembered)
         reason = "its checksum is wrong"
     except FileNotFoundError:
@@ -80,7 +85,9 @@ class Preparation:
         self._reuse = tuple(assembly.job.reuse)
         self._others: list[Stored | Path] = []
         for path in self._reuse:
-            found = results_of(RunDir(path))
+            other = RunDir(path)
+            other.read_manifest()  # refuses that of a newer version
+            found = results_of(other)
             if not found:
                 raise JobError(f"reuse: {path}: no results there; name a run directory")
             self._others += found
@@ -124,7 +131,7 @@ class Preparation:
             yield info
 
     def _remember(self, inventory: Inventory, adopted: bool, spent: tuple[str, ...]) -> None:
-        record = Remembered(inventory, self._assembly.identity(inventory), self._reuse, adopted, spent)
+        record = Remembered(inventory, self._assembly.identity(inventory), self._reuse, adopted, spent, FORMAT)
         if record != self._stored:
             write_whole(self._dir.inventory, with_checksum(msgspec.json.encode(record)))
             self._stored = record
