@@ -135,6 +135,11 @@ Endpoint = Callable[[dict[str, Any], float], "Said | str | int | httpx.Response 
 """(request body, seconds since the run began) → what is said. Without a Said an answer takes two seconds, a fault a tenth."""
 
 
+def prompt_of(body: dict[str, Any]) -> str:
+    """The text of a chat's last message, or what else is asked."""
+    return str(body["messages"][-1]["content"] if "messages" in body else body.get("prompt") or body.get("input"))
+
+
 @dataclasses.dataclass(slots=True)
 class Asked:
     """One request as it reached the endpoint. `prompt` is the text of its last message, `at` seconds of the run; `status`
@@ -158,7 +163,7 @@ class Scripted(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        asked = Asked(asyncio.get_running_loop().time() - self._begin, body["messages"][-1]["content"])
+        asked = Asked(asyncio.get_running_loop().time() - self._begin, prompt_of(body))
         self.asked.append(asked)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

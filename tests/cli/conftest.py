@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.embedded import Behaviour, embedded_endpoint
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Endpoint:
@@ -32,60 +28,6 @@ class Endpoint:
     @property
     def received(self) -> int:
         return self.stats()["received"]
-
-
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without anybody's key, in which the package under test is found from any folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
-
-
-@pytest.fixture(scope="session")
-def command() -> Callable[..., tuple[list[str], dict[str, str]]]:
-    """The argument list and the environment of one call, for tests that start the process themselves."""
-
-    def build(*args: object, env: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
-        return [sys.executable, "-m", "batchrun", *map(str, args)], environment(env)
-
-    return build
-
-
-@pytest.fixture(scope="session")
-def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise: in a fork of a warm process,
-    which is a process like any other. (`command` starts one from nothing.) `out` and `err` are places for its output, and
-    `more` what else warm.py knows of.
-    """
-    folder = tmp_path_factory.mktemp("said")
-    said_out, said_err = folder / "out", folder / "err"
-    line = [sys.executable, str(Path(__file__).with_name("warm.py"))]
-    with subprocess.Popen(
-        line, env=environment(), cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as warm:
-        assert warm.stdin is not None
-        assert warm.stdout is not None
-
-        def call(
-            *args: object,
-            env: Mapping[str, str] | None = None,
-            cwd: Path | None = None,
-            out: str | None = str(said_out),
-            err: str | None = str(said_err),
-            **more: Any,
-        ) -> subprocess.CompletedProcess[str]:
-            words = [str(arg) for arg in args]
-            said_out.write_bytes(b"")
-            said_err.write_bytes(b"")
-            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": out, "err": err, **more}
-            warm.stdin.write(json.dumps(order) + "\n")
-            warm.stdin.flush()
-            code = int(warm.stdout.readline())
-            return subprocess.CompletedProcess(
-                ["batchrun", *words], code, said_out.read_text(errors="replace"), said_err.read_text(errors="replace")
-            )
-
-        yield call
-        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,123 @@
+"""The program on its command line against rough servers: what each kind of them may cost a person, and what is said.
+
+The table is the document: a scenario of scenarios.py, the job, and what must come of it. The long stories, of limits and of
+outages, are told in virtual time (test_hours.py).
+"""
+
+import collections
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+
+from .scenarios import STATUSES
+from .server import SCENARIOS, Server, serving
+
+OWN_PRICES = '[prices."m"]\ninput = 1.0\ncached_input = 0.1\noutput = 10.0\n'
+A_ROW_USD = (100 * 1.0 + 10 * 10.0) / 1e6
+"""What a row costs at OWN_PRICES, with the server's usual usage."""
+
+
+class Case(NamedTuple):
+    """`rows` of prompts are asked, with `flags`, a job's `tables` and more lines of its `[endpoint]`. Expected: `code`, all
+    rows ok but the `failed` ones, by kind where one kind is right, no more than `most` requests (None: as many as rows), every
+    text of `says` on stderr, `cost_usd` on the bill where it isn't None, and so many attempts that are unconfirmed (None: any).
+    """
+
+    scenario: str
+    rows: int = 20
+    flags: str = ""
+    tables: str = ""
+    endpoint: str = ""
+    base: str = "/v1"
+    model: str = "m"
+    code: int = 0
+    failed: int | dict[str, int] = 0
+    most: int | None = None
+    says: tuple[str, ...] = ()
+    cost_usd: float | None = None
+    unconfirmed: int | None = 0
+    prompt: Callable[[int], str] = lambda row: f"row {row} please"
+
+
+CASES = [
+    Case("bytes_behind_the_body", rows=60, flags="--concurrency 4"),
+    Case("early_hints"),
+    Case("no_reason_phrase"),
+    Case("bare_line_ends"),
+    Case("old_http"),
+    Case("header_in_chinese"),
+    Case("trailers"),
+    Case("chunked_twice"),
+    Case("closes_soon_after", rows=60, flags="--concurrency 4", most=80, unconfirmed=None),
+    Case("redirects", code=3, most=30, says=("redirect", "http://elsewhere.example/v1/chat/completions")),
+    Case("odd_statuses", most=20 + len(STATUSES), failed={"bad_request": 3}, code=1, unconfirmed=None),
+    Case(
+        "too_large_for_the_gateway", rows=10, failed={"bad_request": 1}, code=1,
+        prompt=lambda row: f"row {row} " + "x" * (20_000 if row == 3 else 10),
+    ),
+    Case("empty_at_first", most=27),
+    Case("empty_for_ever", code=1, failed={"empty_output": 1}, most=22),
+    Case("filtered", code=1, failed={"content_filter": 4}),
+    Case("thinks_aloud"),
+    Case("stream_breaks", flags="--stream", most=25, unconfirmed=5),
+    Case("stream_with_strange_events", flags="--stream"),
+    Case("cache_in_another_spelling", tables=OWN_PRICES, cost_usd=20 * (100 * 1.0 + 900 * 0.1 + 10 * 10.0) / 1e6),
+    Case("states_its_price", tables=OWN_PRICES, cost_usd=20 * A_ROW_USD),
+    Case("gateway_gives_up", tables=OWN_PRICES, most=24, unconfirmed=4, cost_usd=20 * A_ROW_USD),
+    Case("parameter_refused", rows=100, flags="--param max_tokens=10 --concurrency 8", code=3, most=18, says=("max_tokens",)),
+    Case(
+        "firewall", rows=100, code=1, failed=5, most=110, flags="--concurrency 4",
+        prompt=lambda row: f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3),
+    ),
+]  # fmt: skip
+
+
+def ran(batchrun: Callable[..., Any], case: Case, server: Server, folder: Path) -> Any:
+    """Run the case's job in a folder, to its end."""
+    prompts = (json.dumps({"prompt": case.prompt(row)}) + "\n" for row in range(case.rows))
+    (folder / "rows.jsonl").write_text("".join(prompts))
+    url = server.url.removesuffix("/v1") + case.base
+    (folder / "job.toml").write_text(
+        f'[input]\npath = "rows.jsonl"\n[endpoint]\nmodel = "{case.model}"\nbase_url = "{url}"\n{case.endpoint}'
+        f'[output]\npath = "out"\n{case.tables}'
+    )
+    flags = case.flags.split()
+    limit = [] if "--timeout" in flags else ["--timeout", "5"]  # what hangs shall not take the suite along
+    return batchrun("run", "job.toml", *flags, *limit, cwd=folder, env={"AZURE_KEY": "azure-secret"})
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.scenario)
+def test_a_rough_server(batchrun: Callable[..., Any], case: Case, tmp_path: Path) -> None:
+    """The exit code, the results by kind, the requests that it took, what was said, and a bill that equals the results."""
+    with serving(SCENARIOS[case.scenario]) as server:
+        process = ran(batchrun, case, server, tmp_path)
+    said = process.stderr
+    assert process.returncode == case.code, said
+    assert server.received <= (case.rows if case.most is None else case.most)
+    assert [text for text in case.says if text not in said] == [], said
+    assert "Traceback" not in said
+    if case.code == 3:
+        return
+    results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()
+    assert len(results) == case.rows
+    failed = [one for one in results if one["status"] == "failed"]
+    kinds = collections.Counter(one["error_kind"] for one in failed)
+    assert case.failed in (kinds, len(failed))
+    assert all(one["completion"] for one in results if one["status"] == "ok")
+    assert case.unconfirmed in (None, sum(one["unconfirmed_attempts"] for one in results))
+    costs = [one["cost_usd"] for one in results]
+    bill = pq.read_table(tmp_path / "out/cost_summary.parquet").to_pylist()[-1]["cost_usd"]
+    known = None if None in costs else math.fsum(costs)
+    assert bill == (known if known is None else pytest.approx(known))
+    if case.cost_usd is not None:
+        assert bill == pytest.approx(case.cost_usd)
+
+
+def test_every_scenario_is_played() -> None:
+    """No scenario stands in the table's way without being run."""
+    assert {case.scenario for case in CASES} <= SCENARIOS.keys()

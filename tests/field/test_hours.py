@@ -1,0 +1,68 @@
+"""Rough limits and outages as whole runs in virtual time: what a run takes, how often it asks, and that no row pays for it.
+
+The table is the document; `endpoints.py` has its endpoints. `test_field.py` has what is rough about one answer.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from virtual import Endpoint, Said, Story, arun_virtually, job_of
+
+from .endpoints import (
+    STUCK,
+    AtOnce,
+    PerSecond,
+    good,
+    refusal,
+    window,
+)
+
+Made = Callable[[], Endpoint | httpx.AsyncBaseTransport]
+
+
+class Case(NamedTuple):
+    """Expected: `code`, `failed` rows, all others ok (where the code is not 3), at most `most` requests and `seconds`."""
+
+    name: str
+    endpoint: Made
+    rows: int
+    most: int
+    seconds: float
+    concurrency: int = 64
+    tables: dict[str, Any] = {}
+    code: int = 0
+    failed: int = 0
+    says: str = ""
+
+
+CASES = [
+    Case("plain 429", lambda: PerSecond(5, refusal(429, "Too Many Requests")), 150, 600, 120),
+    Case(
+        "a counter that stands still",
+        lambda: lambda _body, _at: Said(httpx.Response(200, json=good().json(), headers=STUCK), 0.5), 400, 400, 40,
+    ),
+    Case("eight at once, no wait stated", lambda: AtOnce(8, lambda: httpx.Response(429)), 400, 1000, 60),
+    Case("half a minute of refused connections", lambda: window(10, 38, httpx.ConnectError("refused")), 600, 650, 90, 8),
+    Case("a wrong key from the first", lambda: window(0, 1e9, refusal(401, "Incorrect API key")), 3000, 74, 60, code=3),
+    Case("an unknown model from the first", lambda: window(0, 1e9, refusal(404, "No such model")), 3000, 74, 60, code=3),
+]  # fmt: skip
+
+
+def told(case: Case, folder: Path) -> Story:
+    return arun_virtually(job_of(folder, case.rows, concurrency=case.concurrency, **case.tables), case.endpoint())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_rough_hour(case: Case, tmp_path: Path) -> None:
+    """The exit code, no row that pays for what was the endpoint's fault, and how long and how often it was asked."""
+    story = told(case, tmp_path)
+    assert story.outcome.exit_code == case.code, story.outcome.message
+    assert len(story.asked) <= case.most
+    assert story.seconds <= case.seconds
+    assert case.says in (story.outcome.message or "")
+    if case.code != 3:
+        assert story.counts() == (case.rows - case.failed, case.failed)
