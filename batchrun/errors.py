@@ -72,7 +72,7 @@ class EndpointError(Exception):
     the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
     `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known. `endpoint` is
     the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer: both None where
-    unknown.
+    unknown. `mend` is what a person can do about it, where the kind alone would lead them wrong.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class EndpointError(Exception):
         param: str | None = None,
         should_retry: bool | None = None,
         usage: Usage | None = None,
+        mend: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -98,6 +99,7 @@ class EndpointError(Exception):
         self.param = param
         self.should_retry = should_retry
         self.usage = usage
+        self.mend = mend
         self.began_at: float | None = None
         self.endpoint: str | None = None
 

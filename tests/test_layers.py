@@ -47,8 +47,10 @@ VERSION_READERS = {"cli.app", "runner.assembly"}
 
 OWNERS = {
     "httpx": {"wire"},
-    "aiohttp": {"wire.transport"},
-    "httpx_aiohttp": {"wire.transport"},
+    "aiohappyeyeballs": {"wire.http1.dial"},
+    "truststore": {"wire.tls"},
+    "certifi": {"wire.tls"},
+    "python_socks": {"wire.socks"},
     "brotli": {"wire.decode.unpack"},
     "tenacity": {"pace.retry"},
     "polars": {"runner.outcome"},

@@ -36,6 +36,8 @@ def _is_page(error: EndpointError) -> bool:
 
 def mend_of(error: EndpointError, key_env: str | None) -> str | None:
     """What a person can do about a fault that every row would meet; None where the fault alone doesn't tell."""
+    if error.mend is not None:
+        return error.mend
     if error.kind is Kind.CREDENTIALS:
         named = key_env or "OPENAI_API_KEY"
         return f"check the key in the variable {named} ([endpoint] api_key_env names another)"

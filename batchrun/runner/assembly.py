@@ -40,7 +40,8 @@ from batchrun.runner.doubts import Faults, refuse_same_prompt
 from batchrun.runner.kept import HIDDEN
 from batchrun.wire.address import completions_url
 from batchrun.wire.client import Client
-from batchrun.wire.transport import Transport, open_transport, proxy_for
+from batchrun.wire.proxy import proxy_for
+from batchrun.wire.transport import Transport, open_transport
 
 EMBEDDED = "embedded:"
 SHARD_REQUESTS = 2000
@@ -189,7 +190,7 @@ class Assembly:
     def manifest(self, state: str, inventory: Inventory, started: str | None) -> Manifest:
         """run.json for a call that begins now; `started` is when the run began, None for now."""
         now = datetime.datetime.now(datetime.UTC).isoformat()
-        names = ("httpx", "aiohttp", "pyarrow", "msgspec", "genai-prices")
+        names = ("httpx", "pyarrow", "msgspec", "genai-prices")
         versions = {name: importlib.metadata.version(name) for name in names}
         return Manifest(
             state=state,
@@ -234,8 +235,8 @@ async def opened(given: Transport | None, url: str, note: Callable[[str], None])
     if given is not None:
         yield given
         return
-    if (proxy := proxy_for(url)) is not None:
-        note(f"through the proxy {proxy.rpartition('@')[2]} (from the environment)")
+    if (proxy := proxy_for(url, os.environ)) is not None:
+        note(f"through the proxy {proxy.shown} (from {proxy.variable})")
     transport = open_transport(url)
     try:
         yield transport

@@ -199,11 +199,14 @@ class Client:
 
 async def _read(response: httpx.Response, decoder: Decoder, deadline: Deadline, request: Request) -> None:
     """Feed the decoder to the end of the body, or until nothing more is worth waiting for."""
+    is_open_ended = "content-length" not in response.headers
     try:
         async with contextlib.aclosing(blocks(response)) as pieces:
             async for piece in pieces:
                 if decoder.feed(piece):
                     deadline.content()
+                    if is_open_ended and decoder.may_be_whole:
+                        deadline.look_when_quiet(lambda: _is_whole(decoder, request))
                 if decoder.done:
                     deadline.done()
                 elif not deadline.is_ending and decoder.has_ended(1) and decoder.has_ended(choices_of(request)):
@@ -216,6 +219,8 @@ async def _read(response: httpx.Response, decoder: Decoder, deadline: Deadline, 
             raise
         if not _is_whole(decoder, request):
             raise fault from error
+    finally:
+        deadline.close()
 
 
 def _split(answer: Answer) -> Answer:

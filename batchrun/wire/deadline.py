@@ -4,6 +4,9 @@
 is not streamed has only `total`. Behind a whole answer, what else may come is waited for a moment only.
 """
 
+import asyncio
+from collections.abc import Callable
+
 import anyio
 
 from batchrun.clock import Clock
@@ -35,6 +38,7 @@ class Deadline:
         self._armed = float("-inf")
         self._ended: float | None = None
         self._done: float | None = None
+        self._quiet: asyncio.TimerHandle | None = None
         first = timeouts.first_token if stream else timeouts.total
         self.scope = anyio.CancelScope(deadline=anyio.current_time() + min(first, timeouts.total))
 
@@ -63,6 +67,22 @@ class Deadline:
         if self._done is None:
             self._done = self._now()
             self._at_most(DONE_LINGER_S)
+
+    def look_when_quiet(self, is_whole: Callable[[], bool]) -> None:
+        """Where nothing more comes for a moment, have a look whether the answer is whole without its end."""
+        self.close()
+        self._quiet = asyncio.get_running_loop().call_later(DONE_LINGER_S, self._look, is_whole, self._now())
+
+    def close(self) -> None:
+        """The attempt is over: nothing is looked at any more."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+
+    def _look(self, is_whole: Callable[[], bool], since: float) -> None:
+        if is_whole():
+            self._done = since
+            self.scope.cancel()
 
     def latency_s(self) -> float:
         """Seconds until the answer was whole, without the wait for what might have stood behind it."""

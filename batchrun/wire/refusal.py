@@ -13,7 +13,7 @@ from batchrun.errors import EndpointError, Kind
 from batchrun.wire.decode.answer import parse_json, stated_usage
 from batchrun.wire.decode.unpack import Unpacker
 from batchrun.wire.faults.classify import classify, read_error
-from batchrun.wire.faults.transport import translated
+from batchrun.wire.faults.transport import PROXY_MEND, translated
 from batchrun.wire.faults.waits import stated_wait_s
 from batchrun.wire.redact import Redactor
 
@@ -42,6 +42,9 @@ async def refusal(response: httpx.Response, url: httpx.URL, epoch: float, redact
     status = response.status_code
     if 300 <= status < 400:
         return _redirect(url, status, response.headers.get("location", ""))
+    if status == 407:
+        said = "HTTP 407: the proxy wants other credentials"
+        return EndpointError(Kind.CREDENTIALS, said, status=status, mend=PROXY_MEND)
     text = redacted((await _body(response)).decode("utf-8", "replace"))
     try:
         value = parse_json(text.encode())

@@ -86,6 +86,11 @@ class Decoder:
         """Whether a stream has brought so many choices to their end, though it may go on: with usage, or `[DONE]`."""
         return self._plain is False and self._fold.has_ended(choices)
 
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether a plain body ends, so far, as a whole one does: only a look at all of it can say more."""
+        return bool(self._plain) and self._pending[-16:].rstrip().endswith(b"}")
+
     def is_whole(self, choices: int) -> bool:
         """Whether what has come is a whole answer of so many choices, wherever its body was broken off."""
         if not self._plain:

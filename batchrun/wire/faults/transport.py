@@ -13,15 +13,28 @@ from batchrun.errors import EndpointError, Kind
 
 
 class Row(NamedTuple):
-    """`says` is the message: {why} is what the exception says, {at} is host:port where it knows them."""
+    """`says` is the message: {why} is what the exception says, {at} is host:port where it knows them. `mend` is what to do
+    about it, where the kind's own advice would lead wrong.
+    """
 
     kind: Kind
     unconfirmed: bool
     says: str
+    mend: str | None = None
+
+
+PROXY_MEND = (
+    "give the proxy's own user name and password, as in http://USER:PASSWORD@HOST:PORT, in the variable that names it"
+)
+_TRUST_MEND = (
+    "add the certificate of who signed it to the system's store, or name a file that holds it in SSL_CERT_FILE"
+)
+_PROXY_DOWN = "check the proxy, or take the endpoint out of it with NO_PROXY"
 
 
 _UNREACHED = Row(Kind.CONNECT, False, "cannot connect{at}: {why}")
-_NO_PROXY = Row(Kind.CONNECT, False, "cannot connect to the proxy{at}: {why}")
+_UNTRUSTED = _UNREACHED._replace(mend=_TRUST_MEND)
+_NO_PROXY = Row(Kind.CONNECT, False, "cannot connect to the proxy{at}: {why}", _PROXY_DOWN)
 _SLOW_TO_CONNECT = Row(Kind.CONNECT, False, "cannot connect: timed out")
 _SLOW = Row(Kind.TIMEOUT, True, "no bytes came in time")
 _CUT = Row(Kind.DISCONNECTED, True, "connection lost in the middle of the answer")
@@ -62,7 +75,7 @@ TABLE: dict[str, Row] = {
     "httpx.RequestNotRead": _UNSENDABLE,
     "httpx.StreamError": _MISUSED,
     # those of aiohttp: its reference, "Client exceptions", and its module http_exceptions
-    "aiohttp.ClientConnectorCertificateError": _UNREACHED,
+    "aiohttp.ClientConnectorCertificateError": _UNTRUSTED,
     "aiohttp.ClientConnectorSSLError": _UNREACHED,
     "aiohttp.ClientSSLError": _UNREACHED,
     "aiohttp.ClientConnectorDNSError": _UNREACHED,
@@ -108,8 +121,15 @@ TABLE: dict[str, Row] = {
     "aiohttp.EofStream": _CUT,
     "aiohttp.WebSocketError": _GARBLED,
     "aiohttp.WSMessageTypeError": _GARBLED,
+    # our own transport's, http1/errors
+    "batchrun.Unreachable": Row(Kind.CONNECT, False, "{why}"),
+    "batchrun.Untrusted": Row(Kind.CONNECT, False, "{why}", _TRUST_MEND),
+    "batchrun.ProxyUnreachable": Row(Kind.CONNECT, False, "{why}", _PROXY_DOWN),
+    "batchrun.ProxyDenied": Row(Kind.CREDENTIALS, False, "{why}", PROXY_MEND),
+    "batchrun.Unread": Row(Kind.DISCONNECTED, False, "{why}"),
+    "batchrun.Cut": Row(Kind.DISCONNECTED, True, "{why}"),
     # the system's, from a transport that translates none of them
-    "ssl.SSLCertVerificationError": _UNREACHED,
+    "ssl.SSLCertVerificationError": _UNTRUSTED,
     "ssl.SSLError": _LOST,
     "socket.gaierror": _UNREACHED,
     "builtins.ConnectionRefusedError": _UNREACHED,
@@ -132,7 +152,8 @@ def translated(error: Exception) -> EndpointError | None:
     host, port = getattr(error, "host", None), getattr(error, "port", None)
     at = f" to {host}:{port}" if host else ""
     at = at.removeprefix(" to") if row is _NO_PROXY else at
-    return EndpointError(row.kind, row.says.format(at=at, why=_why(error)), unconfirmed=row.unconfirmed)
+    message = row.says.format(at=at, why=_why(error))
+    return EndpointError(row.kind, message, unconfirmed=row.unconfirmed, mend=row.mend)
 
 
 def name_of(kind: type) -> str:

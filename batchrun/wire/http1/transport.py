@@ -1,0 +1,146 @@
+"""The transport: requests of httpx out, answers of httpx in, over connections that are kept, the freshest used first.
+
+The freshest has been idle for the shortest time, so its other side has most likely not closed it; where it had all the
+same, and had read nothing, the request goes out once more on a new one. No limit on connections: what is in flight is
+bounded elsewhere.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+import anyio
+import httpx
+
+from batchrun.wire.http1.connection import Connection
+from batchrun.wire.http1.dial import Dialer, Place
+from batchrun.wire.http1.errors import Unread
+from batchrun.wire.http1.framing import Body, Head, body_of
+from batchrun.wire.proxy import Proxy
+
+LONGEST_IDLE_S = 55.0
+"""So long a connection is kept: load balancers close at 60 s and later."""
+
+
+class Http1Transport(httpx.AsyncBaseTransport):
+    """`proxy` is asked for what is spoken without TLS; through its tunnel goes the rest."""
+
+    def __init__(self, dialer: Dialer, proxy: Proxy | None = None) -> None:
+        self._dialer = dialer
+        self._forwarding = proxy if proxy is not None and not proxy.is_socks else None
+        self._kept: defaultdict[Place, list[Connection]] = defaultdict(list)
+        self._all: set[Connection] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        place = Place(url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        message = self._message(request, await request.aread())
+        limits = request.extensions.get("timeout", {})
+        connect_s = limits.get("connect")
+        line, kept = self._take(place), True
+        while True:
+            if line is None:
+                line, kept = await self._dial(place, connect_s), False
+            try:
+                line.send(message)
+                head, begun = await line.head()
+                body = body_of(head)
+                break
+            except BaseException as error:
+                line.close()
+                if not (kept and isinstance(error, Unread) and line.was_unread()):
+                    raise
+                line = None
+        stream = _Stream(self, place, line, head, body, begun)
+        extensions = {"http_version": b"HTTP/1.1", "reason_phrase": head.reason}
+        return httpx.Response(head.status, headers=head.headers, stream=stream, extensions=extensions)
+
+    async def aclose(self) -> None:
+        """Close every connection, and see the system told of it."""
+        for line in list(self._all):
+            line.close()
+        await asyncio.sleep(0)
+
+    def give_back(self, place: Place, line: Connection, keeps_s: float | None) -> None:
+        """Keep a connection whose answer has come whole. What has been idle for too long is closed on this occasion."""
+        now = asyncio.get_running_loop().time()
+        # a server that states for how long it keeps is left a second to spare
+        line.keeps_s = LONGEST_IDLE_S if keeps_s is None else min(LONGEST_IDLE_S, keeps_s - min(1.0, keeps_s / 2))
+        line.idle_since = now
+        line.rest()
+        kept = self._kept[place]
+        kept.append(line)
+        if now - kept[0].idle_since > LONGEST_IDLE_S:
+            kept[0].close()
+            del kept[0]
+
+    def _take(self, place: Place) -> Connection | None:
+        """The freshest of the kept ones that are still open."""
+        kept = self._kept[place]
+        now = asyncio.get_running_loop().time()
+        while kept:
+            line = kept.pop()
+            if not line.has_ended and now - line.idle_since <= (line.keeps_s or 0.0):
+                return line
+            line.close()
+        return None
+
+    async def _dial(self, place: Place, connect_s: float | None) -> Connection:
+        try:
+            with anyio.fail_after(connect_s):
+                line = await self._dialer.connect(place, lambda: Connection(self._all.discard))
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(f"timed out after {connect_s} s") from error
+        self._all.add(line)
+        return line
+
+    def _message(self, request: httpx.Request, content: bytes) -> bytes:
+        """The request as bytes. A proxy that is asked without a tunnel is told the whole URL, and its credentials."""
+        target, more = request.url.raw_path, b""
+        if self._forwarding is not None and request.url.scheme == "http":
+            target = b"http://" + request.url.netloc + target
+            more = self._forwarding.authorization
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in request.headers.raw])
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (request.method.encode("ascii"), target, lines, more, content)
+
+
+class _Stream(httpx.AsyncByteStream):
+    """The body of one answer. Its connection is kept once the body has come whole, and closed where it has not."""
+
+    def __init__(
+        self, transport: Http1Transport, place: Place, line: Connection, head: Head, body: Body, begun: bytes
+    ) -> None:
+        self._transport = transport
+        self._place = place
+        self._line: Connection | None = line
+        self._head = head
+        self._body = body
+        self._begun = begun
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body, line = self._body, self._line
+        data, self._begun = self._begun, b""
+        while line is not None:
+            if data and (piece := body.feed(data)):
+                yield piece
+            if body.done:
+                self._leave()
+                return
+            data = await line.read()
+            if not data:
+                body.end()
+
+    async def aclose(self) -> None:
+        if self._line is not None and self._begun and not self._body.done:
+            self._body.feed(self._begun)  # a body that came with its head need not be read to be whole
+        self._leave()
+
+    def _leave(self) -> None:
+        line, self._line = self._line, None
+        if line is None:
+            return
+        body = self._body
+        if body.done and not body.extra and self._head.keeps and not line.has_ended:
+            self._transport.give_back(self._place, line, self._head.keeps_s)
+        else:
+            line.close()
