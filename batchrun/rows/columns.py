@@ -22,6 +22,8 @@ _MOST_LEAVES = 256
 _SPARE_CELLS = 1024
 """How many cells a row may have, over all columns that are mostly empty. A column is, with fewer than one cell in 16 used."""
 _DENSE = 16
+_MOST_NAMES = 16384
+"""Of columns that are told apart while scanning: those that appear after so many others count as rare."""
 _INT64 = range(-(2**63), 2**63)
 _EXACT = range(-(2**53), 2**53 + 1)
 _REST = "other_columns"
@@ -120,11 +122,17 @@ class ColumnTypes:
         self._places: dict[str, _Place] = {}
         self._unfit: set[str] = set()
         self._rows = 0
+        self._more = False
 
     def see(self, records: list[dict[str, Any]]) -> None:
         self._rows += len(records)
         for name, values in gathered(records).items():
-            place = self._places.setdefault(name, _Place())
+            if name not in self._places:
+                if len(self._places) == _MOST_NAMES:
+                    self._more = True
+                    continue
+                self._places[name] = _Place()
+            place = self._places[name]
             if name in self._unfit:
                 place.seen += len(values)
                 continue
@@ -141,7 +149,7 @@ class ColumnTypes:
     def schema(self) -> pa.Schema:
         fields = []
         spare = _SPARE_CELLS * max(1, self._rows)
-        has_rest = False
+        has_rest = self._more
         for name, place in self._places.items():
             kind = self._type(name)
             cells, used = (self._rows, place.seen) if kind is None else place.cells(self._rows)

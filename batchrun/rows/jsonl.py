@@ -56,7 +56,12 @@ class JsonlReader:
         data, error = record(text)
         if known.partition and error is None:
             data = {**known.partition, **data}
-        return Piece(number, line.offset, line.line, data, error, text, len(text))
+        return Piece(number, line.offset, line.line, data, error, text, _memory_of(text))
+
+
+def _memory_of(text: bytes) -> int:
+    """About how many bytes a line takes in memory, together with its record: objects and numbers take more than their text."""
+    return len(text) + 160 * text.count(b"{") + 56 * text.count(b"[") + 32 * text.count(b",")
 
 
 _NOT_LINES = "not JSON Lines, where each row is an object on a line of its own"

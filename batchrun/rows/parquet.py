@@ -136,8 +136,9 @@ class ParquetReader:
         known = dict(zip(batch.schema.names, batch.columns, strict=True))
         partition = self._found.files[number].partition
         columns = []
+        aligned = batch.schema.names == self.schema.names
         for place, field in enumerate(self.schema):
-            if batch.schema.names == self.schema.names:
+            if aligned:
                 column = batch.column(place)
             elif field.name in known:
                 column = known[field.name]

@@ -47,15 +47,17 @@ class Source:
     """One input. Raises JobError where it can't be found or read.
 
     A shard has at most `shard_rows` rows, and fewer where they are large, or are known to get large answers. `reads` are
-    the columns that the job's requests are made of, None for all: Parquet's others are not turned into data. `notes` say
-    which files are taken and left out, and what a scan found that is no fault.
+    the columns that the job's requests are made of, None for all: Parquet's others are not turned into data. `copies` is
+    how many requests, and rows of results, are made of a row. `notes` say which files are taken and left out, and what a
+    scan found that is no fault.
     """
 
-    def __init__(self, settings: Input, shard_rows: int, reads: frozenset[str] | None = None) -> None:
+    def __init__(self, settings: Input, shard_rows: int, reads: frozenset[str] | None = None, copies: int = 1) -> None:
         if settings.path is None:
             raise JobError("no input: name a file, or [input] path in the job")
         self._settings = settings
         self._shard_rows = shard_rows
+        self._copies = copies
         self._found = files.find(settings.path)
         self.files = self._found.files
         self.notes = list(self._found.notes)
@@ -150,7 +152,7 @@ class Source:
                     place -= 1
                     break
                 pieces.append(piece)
-                size += piece.weight + answer_bytes(piece.data)
+                size += piece.weight * self._copies + answer_bytes(piece.data)
                 if len(pieces) >= self._shard_rows or size >= SHARD_BYTES:
                     tables += _part(block.table, start, place)
                     yield self._shard(pieces, tables, first_row, number)

@@ -65,7 +65,8 @@ class Assembly:
         self._key = None if self._embedded else _key(job, environ)
         self.builder = RequestBuilder(job)
         most = SHARD_REQUESTS_OF_FILES if self.builder.reads_files else SHARD_REQUESTS
-        self.source = Source(job.input, max(1, most // self.builder.per_row), self.builder.columns)
+        per_row = self.builder.per_row
+        self.source = Source(job.input, max(1, most // per_row), self.builder.columns, per_row)
         for note in self.source.notes:
             self.note(note)
         self.prices = Prices(job.prices, self.url)

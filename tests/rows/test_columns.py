@@ -142,6 +142,16 @@ def test_ever_new_columns_are_kept_in_one() -> None:
         assert {name: value for name, value in row.items() if value is not None} | rest == record
 
 
+def test_only_so_many_names_are_told_apart() -> None:
+    """Memory does not grow with ever new names: those that come after very many are rare ones, and are kept."""
+    shards = [[{f"c{shard}_{place}": 1 for place in range(6000)}] for shard in range(4)]
+    types = ColumnTypes()
+    for shard in shards:
+        types.see(shard)
+    last = build([{"c3_5999": 1}], types.schema()).to_pylist()[0]
+    assert json.loads(last["other_columns"]) == {"c3_5999": 1}
+
+
 def test_many_columns_that_every_row_has_are_columns() -> None:
     """What is dense is a table, however wide."""
     assert table_of([[{f"c{place}": place for place in range(3000)}] * 2]).num_columns == 3000
