@@ -26,7 +26,7 @@ class Books:
         self.sealed: list[int] = []
 
     def open(self, shard: Shard, requests: list[Request], _unusable: list[Result]) -> tuple[OpenShard, list[Result]]:
-        opened = OpenShard(shard, cast("Any", None), {one.key: Tally() for one in requests})
+        opened = OpenShard(shard, cast("Any", None), {one.key: Tally() for one in requests}, {})
         opened.left, opened.pending = requests, len(requests)
         return opened, []
 
