@@ -3,6 +3,7 @@
 `JobError`       nothing was sent; the message says what, where and the mend        (exit code 2)
 `EndpointError`  one attempt of one request failed, in a way that `kind` names      (a row's result, not an exit)
 `RunError`       a run is not `ok` as a whole, said by `Outcome.raise_for_status`     (the run's exit code)
+`BooksError`     the bill and the results don't agree                               (exit code 70)
 `LedgerError`    what is on disk can't be trusted or can't be written               (exit code 3)
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
+from batchrun.money import Cost
 from batchrun.records import Usage
 
 
@@ -64,6 +66,12 @@ class LedgerError(BatchrunError):
     exit_code = 3
 
 
+class BooksError(BatchrunError):
+    """The bill is not the sum of the results: a fault of batchrun itself, found before anybody could believe the bill."""
+
+    exit_code = 70
+
+
 class EndpointError(Exception):
     """One attempt failed.
 
@@ -71,8 +79,9 @@ class EndpointError(Exception):
     seconds. `unconfirmed` says that the request was sent and its answer lost, so it may have been billed. `param` is
     the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
     `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known. `endpoint` is
-    the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer: both None where
-    unknown. `mend` is what a person can do about it, where the kind alone would lead them wrong.
+    the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer, `model` who that was:
+    None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `mend` is what a
+    person can do about it, where the kind alone would lead them wrong.
     """
 
     def __init__(
@@ -102,6 +111,9 @@ class EndpointError(Exception):
         self.mend = mend
         self.began_at: float | None = None
         self.endpoint: str | None = None
+        self.model: str | None = None
+        self.cost: Cost | None = None
+        self.price_source: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "EndpointError"], tuple[Kind, str], dict[str, Any]]:
         """Its own way to be pickled: an exception is otherwise made anew from `args`, which hold the message alone."""

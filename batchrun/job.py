@@ -113,12 +113,17 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[prices."MODEL"]` (contract.md §5): USD per million tokens, none below 0.
 
-    `input` and `output` are the prompt's and the answer's; `cached_input` that of a prompt's cached part, None: as `input`.
+    `input` and `output` are the prompt's and the answer's; `cached_input` is that of a prompt's cached part and `cache_write`
+    that of what is written to a cache, None: as `input`; `cache_write_1h`, what is written for an hour, None: as
+    `cache_write`. `tiers` are factors for service tiers, such as `{flex = 0.5}`; of another tier the price is as stated.
     """
 
     input: float
     output: float
     cached_input: float | None = None
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
+    tiers: dict[str, float] = {}
 
 
 class Parse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,8 +269,9 @@ def refuse(job: Job, where: str = "job") -> None:
                 "request would ever fit; lower the one or raise the other"
             )
     for model, price in job.prices.items():
-        if min(price.input, price.output, price.cached_input or 0.0) < 0:
-            raise JobError(f'{where}: prices."{model}": a price is below 0')
+        stated = (price.input, price.output, price.cached_input, price.cache_write, price.cache_write_1h)
+        if not all(value is None or 0 <= value < float("inf") for value in (*stated, *price.tiers.values())):
+            raise JobError(f'{where}: prices."{model}": a price is below 0, or no number')
     later = {
         "parse": job.parse is not None,
         "score": bool(job.score),

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from batchrun.money import Cost
+
 CHAT = "/chat/completions"
 COMPLETIONS = "/completions"
 EMBEDDINGS = "/embeddings"
@@ -62,8 +64,25 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return (self.row, self.variant, self.sample)
 
 
+class TokenDetails(msgspec.Struct, frozen=True, gc=False):
+    """Tokens that have a price of their own, as parts of a Usage: written to a cache (`cache_write`, of them
+    `cache_write_1h` for an hour), sound in the prompt and in the answer, and what tools put into the prompt.
+    """
+
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    audio_prompt: int = 0
+    audio_completion: int = 0
+    tool: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Token counts of one answer. `cached` is part of `prompt`, `reasoning` part of `completion`."""
+    """Token counts of one answer, and what else its usage states.
+
+    `cached` is part of `prompt`. `completion`, `reasoning` and `total` are as reported: some endpoints count reasoning
+    apart, and `total` is then more than `prompt` and `completion`. `endpoint_cost_usd` is what the endpoint itself says
+    that the answer cost, `service_tier` the tier that it was served at.
+    """
 
     prompt: int
     completion: int
@@ -71,13 +90,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cached: int | None = None
     reasoning: int | None = None
     source: str = "reported"
+    details: TokenDetails | None = None
+    service_tier: str | None = None
+    endpoint_cost_usd: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole answer of the endpoint, as it came. `completion` is the text of choice 0; times are in seconds.
 
     `embeddings` are the vectors of an embeddings request, one an input, each packed as `array("d")`. `endpoint` is the name
-    of the endpoint that gave it. `has_media` says that there was sound or an image in it, which only `raw` keeps.
+    of the endpoint that gave it. `has_media` says that there was sound or an image in it, which only `raw` keeps. `cost` is
+    what the answer is known to have cost, None where it has no price; `price_source` is where its price is from, or why it
+    has none.
     """
 
     completion: str | None
@@ -97,6 +121,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     embeddings: list[bytes] | None = None
     endpoint: str | None = None
     has_media: bool = False
+    cost: Cost | None = None
+    price_source: str | None = None
 
 
 class StatedLimit(msgspec.Struct, frozen=True, gc=False):
@@ -119,7 +145,9 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a request ended in: the journal's record, and all that results.parquet says of it before it is judged.
 
     `started_at` is microseconds since the epoch, UTC. `request_hash` is the identity of the request that was asked,
-    `embeddings` are packed as an Answer's.
+    `embeddings` are packed as an Answer's. `cost` and `input_cost`, its prompts' share, are in pico-dollars, of all attempts
+    that are known to be billed: None where no price is known. `price_source` is where the price is from, or why there is
+    none. They are decided once, when the answer comes.
     """
 
     row: int
@@ -155,6 +183,11 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     response: str | None = None
     asked_model: str | None = None
     embeddings: list[bytes] | None = None
+    service_tier: str | None = None
+    endpoint_cost_usd: float | None = None
+    cost: int | None = None
+    input_cost: int | None = None
+    price_source: str | None = None
 
     @property
     def key(self) -> tuple[int, str, int]:

@@ -26,14 +26,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.window",),
     ("runner.results", "runner.observer", "runner.outcome", "runner.doubts", "runner.kept", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables", "names"),
+    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables", "names", "money"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 # Arrows between rooms of one floor. Each has its reason; there is no other.
 SIDEWAYS = {
     ("report", "ledger"): "a summary is read from parts and, like them, appears whole or not at all",
-    ("report", "judge"): "money is summed as the integers that the price list reckons in",
     ("report", "rows"): "a copy of results says JSON text as JSON, and times in the words in which rows read them",
     ("job", "errors"): "a wrong job is a JobError",
     ("job", "tables"): "a job is made of tables",
@@ -41,6 +40,8 @@ SIDEWAYS = {
     ("tables", "names"): "an unknown key is told with the one that was perhaps meant",
     ("settings", "job"): "a setting's default is the job's",
     ("errors", "records"): "a fault may carry the usage that its endpoint stated",
+    ("errors", "money"): "a fault may have cost something",
+    ("records", "money"): "an answer carries what it cost",
 }
 # Arrows that skip the order above: the version number is a constant of the package itself.
 VERSION_READERS = {"cli.app", "runner.assembly"}
@@ -67,7 +68,7 @@ OWNERS = {
     "tqdm": {"report.progress"},
     "jinja2": {"rows.template", "rows.sandbox", "report"},
     "typer": {"cli"},
-    "genai_prices": {"judge.prices"},
+    "genai_prices": {"judge.catalogue"},
     "starlette": {"embedded"},
     "uvicorn": {"embedded"},
     "httptools": {"embedded"},

@@ -56,5 +56,5 @@ def test_any_text_becomes_printable(text: str) -> None:
 def test_messages_of_the_endpoint_go_through_it() -> None:
     """A pause is told with the endpoint's own words, made safe."""
     out = io.StringIO()
-    Progress("log", 1, lambda _: None, out).pause(EndpointError(Kind.CREDENTIALS, "no\x1b[2J\u202e"), 0.0)
+    Progress("log", 1, out).pause(EndpointError(Kind.CREDENTIALS, "no\x1b[2J\u202e"), 0.0)
     assert out.getvalue().replace("\n", "").isprintable()

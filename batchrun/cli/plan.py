@@ -40,7 +40,9 @@ def _most(tokens: int | None) -> str:
 
 
 def _cost(prompt_usd: float | None, most_usd: float | None, source: str | None) -> str:
+    from batchrun.money import dollars, pico
+
     if prompt_usd is None:
         return 'unknown: no price for this model; give [prices."MODEL"] in the job'
-    most = f", at most about ${most_usd:.4f} with every answer at max_tokens" if most_usd is not None else ""
-    return f"about ${prompt_usd:.4f} for the prompts{most} ({source})"
+    most = f", at most about {dollars(pico(most_usd))} with every answer at max_tokens" if most_usd is not None else ""
+    return f"about {dollars(pico(prompt_usd))} for the prompts{most} ({source})"

@@ -40,8 +40,8 @@ def command(
         mode = "bar" if sys.stderr.isatty() else "log"
     shown: list[Progress] = []
 
-    def observer(total: int, prices: Any) -> Progress:
-        shown.append(Progress(mode, total, prices.cost_usd))
+    def observer(total: int, _prices: Any) -> Progress:
+        shown.append(Progress(mode, total))
         return shown[0]
 
     def note(message: str) -> None:

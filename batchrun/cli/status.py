@@ -21,6 +21,7 @@ def command(
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
+    from batchrun.money import pico, shown
     from batchrun.report.progress import clock
 
     requests, done = status["requests"], status["done"]
@@ -35,8 +36,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"in flight: {status['in_flight']} {what}")
     if status["failed_by_kind"]:
         lines.append("failed:   " + ", ".join(f"{kind} {n}" for kind, n in sorted(status["failed_by_kind"].items())))
-    unpriced = f" ({status['unpriced']} answers without a price)" if status["unpriced"] else ""
-    lines.append(f"spent:    ${status['spent_usd']:.4f}{unpriced}")
+    spent = None if status["spent_usd"] is None else pico(status["spent_usd"])
+    lines.append(f"spent:    {shown(spent, status['unpriced'])}")
     if status["message"]:
         lines.append(status["message"])
     elif status["state"] == "interrupted":

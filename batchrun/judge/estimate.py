@@ -4,9 +4,11 @@ from math import ceil
 
 import msgspec
 
-from batchrun.judge.prices import Prices, priced_cost
-from batchrun.records import EMBEDDINGS, RESPONSES, Request
+from batchrun.judge.prices import Prices
+from batchrun.records import EMBEDDINGS, RESPONSES, Request, Usage
 from batchrun.tokens import prompt_tokens
+
+_CHEAPER = frozenset({"flex", "batch"})
 
 
 class _Ceiling(msgspec.Struct):
@@ -17,6 +19,7 @@ class _Ceiling(msgspec.Struct):
     max_output_tokens: int | None = None
     n: int | None = None
     best_of: int | None = None
+    service_tier: str | None = None
 
 
 def most_completion_tokens(request: Request) -> int | None:
@@ -34,35 +37,62 @@ def most_completion_tokens(request: Request) -> int | None:
 
 
 class Ceiling:
-    """The most that one attempt of a request can cost, in pico-dollars: every byte a token, the answer as long as it may
-    be. None where the model has no flat price or the request doesn't bound its answer.
+    """The most that one attempt of a request can cost at an endpoint, in pico-dollars: every byte a token, the answer as
+    long as it may be, each token at the dearest price that the model has. None where it has no known price or the request
+    doesn't bound its answer.
     """
 
-    def __init__(self, prices: Prices) -> None:
+    def __init__(self, prices: Prices, endpoint: str) -> None:
         self._prices = prices
-        self._rates: dict[str, tuple[int, int] | None] = {}
+        self._endpoint = endpoint
+        self._rates: dict[tuple[str, str | None], tuple[int, int, int] | None] = {}
 
     def __call__(self, request: Request) -> int | None:
-        model = request.model
-        if model not in self._rates:
-            rate = self._prices.rate(model)
-            # whole pico-dollars a token, rounded up: this is asked for every attempt
-            self._rates[model] = None if rate is None else (ceil(max(rate.input, rate.cached)), ceil(rate.output))
-        rates = self._rates[model]
-        if rates is None:
-            return None
         most = most_completion_tokens(request)
-        return None if most is None else len(request.body) * rates[0] + most * rates[1]
+        if most is None:
+            return None
+        tier = _tier(request.body)
+        key = (request.model, tier)
+        if key not in self._rates:
+            self._rates[key] = self._dearest(request.model, tier)
+        rates = self._rates[key]
+        return None if rates is None else rates[0] + len(request.body) * rates[1] + most * rates[2]
+
+    def _dearest(self, model: str, tier: str | None) -> tuple[int, int, int] | None:
+        """Whole pico-dollars a request, a token of its prompt and one of its answer, rounded up. What asks for a cheaper
+        tier may be served at the standard one.
+        """
+        rates = [self._prices.rate(self._endpoint, model, one) for one in dict.fromkeys((None, tier))]
+        if rates[0] is None or (rates[-1] is None and tier not in _CHEAPER):
+            return None
+        found = [rate for rate in rates if rate is not None]
+        prices = (
+            max(rate.request for rate in found),
+            max(rate.dearest_input for rate in found),
+            max(rate.dearest_output for rate in found),
+        )
+        return ceil(prices[0]), ceil(prices[1]), ceil(prices[2])
+
+
+def _tier(body: bytes) -> str | None:
+    """The tier that a request asks for; most bodies don't name one, and are not read for it."""
+    if b'"service_tier":' not in body:
+        return None
+    try:
+        return msgspec.json.decode(body, type=_Ceiling).service_tier
+    except msgspec.ValidationError:
+        return None
 
 
 class Estimate:
-    """Sums over requests, with the tokens of a prompt as they are reckoned (batchrun.tokens).
+    """Sums over requests to one endpoint, with the tokens of a prompt as they are estimated (batchrun.tokens).
 
     Money is in pico-dollars, None where a price or a bound is missing.
     """
 
-    def __init__(self, prices: Prices) -> None:
+    def __init__(self, prices: Prices, endpoint: str) -> None:
         self._prices = prices
+        self._endpoint = endpoint
         self._unpriced = self._unbounded = False
         self._prompt = self._most = self._completion = 0
         self.requests = self.prompt_tokens = 0
@@ -77,13 +107,15 @@ class Estimate:
             self._unbounded = True
         else:
             self._completion += most
-        rate = self._prices.rate(request.model)
-        if rate is None:
+        tier = _tier(request.body)
+        rate = self._prices.rate(self._endpoint, request.model, tier)
+        cost = None if rate is None else rate.cost(Usage(prompt, most or 0, 0, service_tier=tier))
+        if rate is None or cost is None:
             self._unpriced = True
             return
         self.price_source = rate.source
-        self._prompt += priced_cost(rate, prompt, 0, 0).input
-        self._most += priced_cost(rate, prompt, 0, most or 0).total
+        self._prompt += cost.input
+        self._most += cost.total
 
     @property
     def most_completion_tokens(self) -> int | None:

@@ -1,148 +1,156 @@
-"""What an answer cost: the job's own prices first, then the well-kept data of genai-prices. Exact, in pico-dollars.
+"""What an answer cost: one price a request, decided once, when it comes, by one rule. Exact, in pico-dollars (money.py).
 
-Amounts are integers of 10⁻¹² USD, so that sums are exact and any order of adding gives the same bill.
+The rule: the job's own price for the model that was asked; else the price list's for it, where the endpoint is one that
+the list knows; else the price of the model that answered. A server on loopback or in a private network is never billed at
+a cloud's price. What has no known price has no cost, never one of zero.
 """
 
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import NamedTuple
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
 
+import msgspec
+
+from batchrun.clock import Clock
+from batchrun.errors import EndpointError
 from batchrun.job import Price
-from batchrun.records import Result
+from batchrun.judge.catalogue import STANDARD_TIERS, Listed, endpoint_of, listed
+from batchrun.judge.local import is_local
+from batchrun.judge.rates import Rate, own_rate
+from batchrun.money import Cost
+from batchrun.records import Answer, Complete, Request, Usage
 
-PICO = 10**12
-
-
-class Cost(NamedTuple):
-    """Integers of 10⁻¹² USD."""
-
-    input: int
-    output: int
-
-    @property
-    def total(self) -> int:
-        return self.input + self.output
+_REMEMBERED = 4096
+_MINUTE_S = 60.0
 
 
-class Rate(NamedTuple):
-    """Pico-dollars per token (Decimal), and where they are from."""
+class Bill(NamedTuple):
+    """What was paid, None where no price is known; where the price is from, or why there is none (None: not known)."""
 
-    input: Decimal
-    cached: Decimal
-    output: Decimal
-    source: str
+    cost: Cost | None
+    source: str | None
 
 
-def usd(pico: int) -> float:
-    """Pico-dollars as the nearest double of dollars."""
-    return float(Decimal(pico) / PICO)
+class _Place(NamedTuple):
+    """An endpoint as the rule sees it: whether it is local, and the provider whose it is, if the list knows that."""
+
+    host: str
+    is_local: bool
+    provider: str | None
 
 
 class Prices:
-    """Prices results. `endpoint_url` helps to tell whose model a name is."""
+    """`own` are the job's prices by model, `endpoints` the URLs of its endpoints by name. Can be pickled."""
 
-    def __init__(self, own: dict[str, Price], endpoint_url: str) -> None:
-        self._own = own
-        self._url = endpoint_url
-        self._known: dict[str, Rate | _Library | None] = {}
+    def __init__(self, own: Mapping[str, Price], endpoints: Mapping[str, str]) -> None:
+        self._own = dict(own)
+        self._endpoints = dict(endpoints)
+        self._forget()
 
-    def cost(self, result: Result) -> Cost | None:
-        """The cost of a result's tokens, or None where no price is known or nothing is known to be billed."""
-        if result.prompt_tokens is None or result.completion_tokens is None:
+    def _forget(self) -> None:
+        self._places: dict[str, _Place] = {}
+        self._picked: dict[tuple[str, str | None, str | None], Price | Listed | str | None] = {}
+        self._rates: dict[tuple[Any, ...], Rate | None] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prices, (self._own, self._endpoints)
+
+    def rate(self, endpoint: str, model: str, tier: str | None = None, at_s: float | None = None) -> Rate | None:
+        """What a request to an endpoint will be billed at, as far as that is known before anybody has answered: the
+        answering model is taken to be the one that is asked. `at_s` is in seconds since the epoch, None for now.
+        """
+        found = self._pick(endpoint, model, model)
+        if found is None or isinstance(found, str):
             return None
-        priced = self._find(result)
-        if priced is None:
-            return None
-        return priced_cost(priced, result.prompt_tokens, result.cached_tokens or 0, result.completion_tokens)
+        return self._rate((endpoint, model, model), found, tier, time.time() if at_s is None else at_s)
 
-    def pico(self, result: Result) -> int | None:
-        """The same as one amount of pico-dollars."""
-        cost = self.cost(result)
-        return None if cost is None else cost.total
+    def bill(self, endpoint: str, asked: str | None, answered: str | None, usage: Usage, at_s: float) -> Bill:
+        """What an answer cost. `at_s` is when it was given, in seconds since the epoch."""
+        found = self._pick(endpoint, asked, answered)
+        if found is None or isinstance(found, str):
+            return Bill(None, found)
+        rate = self._rate((endpoint, asked, answered), found, usage.service_tier, at_s)
+        if rate is None and isinstance(found, Listed):
+            return Bill(None, f"none: {found.source} has no price for tier {usage.service_tier}")
+        cost = None if rate is None else rate.cost(usage)
+        return Bill(cost, None if cost is None or rate is None else rate.source)
 
-    def cost_usd(self, result: Result) -> float | None:
-        """The same in USD."""
-        cost = self.pico(result)
-        return None if cost is None else usd(cost)
+    def _pick(self, endpoint: str, asked: str | None, answered: str | None) -> Price | Listed | str | None:
+        """The price by the rule, or why there is none."""
+        key = (endpoint, asked, answered)
+        if key not in self._picked:
+            if len(self._picked) > _REMEMBERED:  # an endpoint that gives each answer another name
+                self._forget()
+            self._picked[key] = self._decide(self._place(endpoint), asked, answered)
+        return self._picked[key]
 
-    def source(self, result: Result) -> str | None:
-        """Where the price of a result's model is from, or None where it has none."""
-        priced = self._find(result)
-        return None if priced is None else priced.source
-
-    def rate(self, model: str) -> Rate | None:
-        """The flat rate of a model for estimates; None where there is none or it is not flat."""
-        priced = self._lookup(model)
-        return priced if isinstance(priced, Rate) else None
-
-    def _find(self, result: Result) -> "Rate | _Library | None":
-        for model in (result.asked_model, result.model):
-            if model is not None and (found := self._lookup(model)) is not None:
-                return found
+    def _decide(self, place: _Place, asked: str | None, answered: str | None) -> Price | Listed | str | None:
+        if asked is not None and (own := self._own.get(asked)) is not None:
+            return own
+        known = not place.is_local and place.provider is not None
+        if known and asked is not None and (found := listed(asked, place.provider)) is not None:
+            return found
+        if answered is not None and (own := self._own.get(answered)) is not None:
+            return own
+        if not place.is_local:
+            return None if answered is None else listed(answered, place.provider)
+        if any(model is not None and listed(model, None) is not None for model in (asked, answered)):
+            return f"none: {place.host} is this machine or in a private network, where no cloud's price holds"
         return None
 
-    def _lookup(self, model: str) -> "Rate | _Library | None":
-        if model not in self._known:
-            own = self._own.get(model)
-            self._known[model] = _own_rate(own) if own is not None else _library(model, self._url)
-        return self._known[model]
+    def _place(self, endpoint: str) -> _Place:
+        if endpoint not in self._places:
+            url = self._endpoints.get(endpoint, endpoint)
+            local = is_local(url)
+            self._places[endpoint] = _Place(endpoint, local, None if local else endpoint_of(url))
+        return self._places[endpoint]
+
+    def _rate(self, key: tuple[Any, ...], found: Price | Listed, tier: str | None, at_s: float) -> Rate | None:
+        varies = isinstance(found, Listed) and found.varies
+        minute = at_s // _MINUTE_S if varies else None
+        place = (*key, tier, minute)
+        if place not in self._rates:
+            if len(self._rates) > _REMEMBERED:
+                self._rates.clear()
+            self._rates[place] = found.rate(tier, at_s) if isinstance(found, Listed) else _stated(found, tier)
+        return self._rates[place]
 
 
-class _Library:
-    """A model of genai-prices whose price is not flat (tiers, times of day): the library reckons each answer."""
+class Billed:
+    """A client of one endpoint whose attempts come with what they cost: answers, and faults whose usage was stated.
 
-    def __init__(self, model: object, provider: object, source: str) -> None:
-        self._model = model
-        self._provider = provider
-        self.source = source
+    A fault that was billed and has no known price may have been billed any amount: it is unconfirmed.
+    """
 
-    def reckon(self, prompt: int, cached: int, completion: int) -> Cost:
-        from genai_prices import Usage
+    def __init__(self, client: Complete, prices: Prices, endpoint: str, clock: Clock) -> None:
+        self._client = client
+        self._prices = prices
+        self._endpoint = endpoint
+        self._clock = clock
 
-        usage = Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)
-        price = self._model.calc_price(usage, self._provider)  # type: ignore[attr-defined]
-        return Cost(_pico(price.input_price * PICO), _pico(price.output_price * PICO))
-
-
-def priced_cost(priced: Rate | _Library, prompt: int, cached: int, completion: int) -> Cost:
-    """The cost of token counts. `cached` is part of `prompt`."""
-    if isinstance(priced, _Library):
-        return priced.reckon(prompt, min(cached, prompt), completion)
-    cached = min(cached, prompt)
-    return Cost(
-        _pico((prompt - cached) * priced.input + cached * priced.cached),
-        _pico(completion * priced.output),
-    )
-
-
-def _own_rate(price: Price) -> Rate:
-    cached = price.input if price.cached_input is None else price.cached_input
-    # USD per million tokens = 10⁶ pico-dollars per token
-    input_rate, cached_rate, output_rate = (
-        Decimal(repr(value)) * 10**6 for value in (price.input, cached, price.output)
-    )
-    return Rate(input_rate, cached_rate, output_rate, "job")
-
-
-def _library(model: str, url: str) -> Rate | _Library | None:
-    import genai_prices
-    from genai_prices.data_snapshot import get_snapshot
-
-    snapshot = get_snapshot()
-    for api_url in (url, None):
+    async def complete(self, request: Request) -> Answer:
+        """One attempt. Raises EndpointError."""
         try:
-            provider, info = snapshot.find_provider_model(model, None, None, api_url)
-            price = snapshot.calc(genai_prices.Usage(input_tokens=1), model, None, api_url, None).model_price
-        except (LookupError, ValueError):
-            continue
-        source = f"genai-prices {genai_prices.__version__}: {provider.id}/{info.id}"
-        cached = price.input_mtok if price.cache_read_mtok is None else price.cache_read_mtok
-        rates = (price.input_mtok, cached, price.output_mtok)
-        if not all(isinstance(rate, Decimal) for rate in rates):
-            return _Library(info, provider, source)
-        input_rate, cached_rate, output_rate = (rate * 10**6 for rate in rates if isinstance(rate, Decimal))
-        return Rate(input_rate, cached_rate, output_rate, source)
-    return None
+            answer = await self._client(request)
+        except EndpointError as error:
+            if error.usage is not None:
+                error.cost, error.price_source = self._bill(request, error.model, error.usage)
+                error.unconfirmed = error.cost is None
+            raise
+        cost, source = self._bill(request, answer.model, answer.usage)
+        return msgspec.structs.replace(answer, cost=cost, price_source=source)
+
+    def _bill(self, request: Request, answered: str | None, usage: Usage) -> Bill:
+        return self._prices.bill(self._endpoint, request.model, answered, usage, self._clock.epoch())
 
 
-def _pico(amount: Decimal) -> int:
-    return int(amount.to_integral_value(ROUND_HALF_EVEN))
+def _stated(price: Price, tier: str | None) -> Rate:
+    """A job's own price: at the tier's factor, and as it is stated for a tier that it doesn't name."""
+    rate = own_rate(price)
+    if tier is None or tier.lower() in STANDARD_TIERS:
+        return rate
+    factor = price.tiers.get(tier, price.tiers.get(tier.lower()))
+    if factor is None:
+        return rate.times(Decimal(1), f"job (tier {tier} as stated)")
+    return rate.times(Decimal(repr(factor)), f"job (tier {tier})")

@@ -16,6 +16,7 @@ import msgspec
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, with_checksum, without_checksum, write_whole
 from batchrun.ledger.formats import FORMAT, refusal
+from batchrun.money import Cost
 from batchrun.records import Result
 
 Key = tuple[int, str, int]
@@ -27,7 +28,7 @@ class Tally(msgspec.Struct):
     whose answer is not the result, or not yet, counts as failed.
 
     `hash` is the identity of what was asked, `ceiling` the most that one attempt may have cost, in pico-dollars (None
-    where that is unknown).
+    where that is unknown). `cost` is what those that failed are known to have cost, None where none of them was billed.
     """
 
     sent: int = 0
@@ -35,6 +36,17 @@ class Tally(msgspec.Struct):
     unconfirmed: int = 0
     hash: str = ""
     ceiling: int | None = None
+    cost: Cost | None = None
+
+    def pay(self, cost: Cost | None) -> None:
+        """Add what an attempt cost that brought no answer."""
+        if cost is not None:
+            self.cost = cost.plus(self.cost)
+
+    def take(self, answer: Result) -> None:
+        """Count a paid answer that is not the result, or not yet: its cost has in it what was paid before."""
+        self.failed += 1
+        self.cost = attempts_of(answer)[2] or self.cost
 
     @property
     def under_way(self) -> int:
@@ -53,7 +65,7 @@ class Sent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An attempt failed; `unconfirmed` is 1 where its answer was lost, so that it may have been billed. `kind` is that of
-    the fault (errors.Kind), empty where its writer died.
+    the fault (errors.Kind), empty where its writer died; `cost` is what it is known to have cost all the same.
     """
 
     row: int
@@ -61,6 +73,7 @@ class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     sample: int
     unconfirmed: int
     kind: str = ""
+    cost: Cost | None = None
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -72,6 +85,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
     hash: str
     failed: int
     unconfirmed: int
+    cost: Cost | None = None
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -94,6 +108,15 @@ _decode = msgspec.json.Decoder(Line).decode
 
 def _header(shard: str) -> Line:
     return Line(shard=shard, format=FORMAT)
+
+
+def attempts_of(result: Result) -> tuple[int, int, Cost | None]:
+    """A failed result's attempts, as Carried has them: billed for sure or not at all, unconfirmed, what they cost."""
+    cost = None
+    if result.cost is not None:
+        share = result.cost if result.input_cost is None else result.input_cost  # an older version kept no share
+        cost = Cost(share, result.cost - share)
+    return result.attempts - result.unconfirmed_attempts, result.unconfirmed_attempts, cost
 
 
 def sealed_line(record: Line) -> bytes:
@@ -196,7 +219,7 @@ def _apply(found: Replay, record: Line) -> None:
         tally.hash, tally.ceiling = sent.hash, sent.ceiling
     elif record.paid is not None:
         found.paid.setdefault(record.paid.key, []).append(record.paid)
-        found.tallies.setdefault(record.paid.key, Tally()).failed += 1
+        found.tallies.setdefault(record.paid.key, Tally()).take(record.paid)
     elif record.lost is not None:
         lost = record.lost
         tally = found.tallies.setdefault((lost.row, lost.variant, lost.sample), Tally())
@@ -204,6 +227,7 @@ def _apply(found: Replay, record: Line) -> None:
             tally.unconfirmed += 1
         else:
             tally.failed += 1
+        tally.pay(lost.cost)
     elif record.carried is not None:
         carried = record.carried
         tally = found.tallies.setdefault((carried.row, carried.variant, carried.sample), Tally())
@@ -211,6 +235,7 @@ def _apply(found: Replay, record: Line) -> None:
         tally.failed += carried.failed
         tally.unconfirmed += carried.unconfirmed
         tally.sent += carried.failed + carried.unconfirmed
+        tally.pay(carried.cost)
     elif record.shard is not None:
         found.shard = record.shard
 

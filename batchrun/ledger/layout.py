@@ -5,7 +5,7 @@ know of it. Never reads or writes a file.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,13 +13,12 @@ import pyarrow as pa
 
 from batchrun.ledger import vectors
 from batchrun.ledger.carried import carried
+from batchrun.money import usd
 from batchrun.records import Result
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column of results. `fill` makes its array; without it the values are the results' attribute of that name, or
-    those that were judged, and are given.
-    """
+    """One column of results. `fill` makes its array; without it the values are the results' attribute of that name."""
 
     field: Any
     fill: Callable[[Sequence[Result]], Any] | None = None
@@ -58,33 +57,43 @@ RESULT_SCHEMA = pa.schema(
         ("error_status", pa.int32()),
         ("error_message", pa.string()),
         ("request_hash", pa.string()),
+        ("service_tier", pa.string()),
+        ("endpoint_cost_usd", pa.float64()),
     ]
 )
 """The columns that every file of results has, but those of LATER."""
-LATER: frozenset[str] = frozenset()
+LATER = frozenset({"service_tier", "endpoint_cost_usd"})
 """Columns that came after the first version: files that it wrote have none, and their results the default there."""
-JUDGED = frozenset({"cost_usd"})
-"""Columns that are no attribute of a result: what they hold was judged of it."""
+COST = "cost_usd"
 RESPONSE = "response"
-_EVERY = tuple(Column(field) for field in RESULT_SCHEMA)
+
+
+def _costs(results: Sequence[Result]) -> Any:
+    return pa.array([None if one.cost is None else usd(one.cost) for one in results], pa.float64())
+
+
+_FILLED = {COST: _costs}
+_EVERY = tuple(Column(field, _FILLED.get(field.name)) for field in RESULT_SCHEMA)
 _RAW = (Column(pa.field(RESPONSE, pa.string())),)
 _VECTORS = tuple(Column(field, vectors.filler(field.name)) for field in vectors.FIELDS)
 
 
 class Layout(msgspec.Struct, frozen=True):
     """The columns of one run. `inputs` is the arrow schema of its input; the other fields say which optional columns the
-    whole job keeps: the `raw` body of every response, the vectors of `embeddings`.
+    whole job keeps: the `raw` body of every response, the vectors of `embeddings`. `without` are columns of LATER that a
+    merged file leaves out, since no result has a value there.
     """
 
     inputs: Any
     raw: bool = False
     embeddings: bool = False
+    without: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of a result, in order."""
         return (
-            *_EVERY,
+            *(column for column in _EVERY if column.field.name not in self.without),
             *(_VECTORS if self.embeddings else ()),
             *(_RAW if self.raw else ()),
         )
@@ -94,7 +103,7 @@ class Layout(msgspec.Struct, frozen=True):
         """The names under which input columns are stored: one that collides with a result's, or is an earlier one's too,
         gets the prefix `input_`. A result's name in other case collides: DuckDB, Spark and others don't tell them apart.
         """
-        taken = {column.field.name for column in (*self.columns, *_RAW)}
+        taken = {column.field.name for column in (*_EVERY, *self.columns, *_RAW)}
         given = {name.lower() for name in self.inputs.names}
         names: dict[str, None] = {}
         for column in self.inputs.names:
@@ -112,22 +121,30 @@ class Layout(msgspec.Struct, frozen=True):
         metadata = carried(self.inputs.metadata, dict(zip(self.inputs.names, names, strict=True)), results)
         return pa.schema([*inputs, *results], metadata or None)
 
-    def table(self, inputs: Any, results: Sequence[Result], judged: Mapping[str, Sequence[Any]]) -> Any:
-        """The table of a part: a row of `inputs` for each result. `judged` holds the values of the JUDGED columns."""
+    def table(self, inputs: Any, results: Sequence[Result]) -> Any:
+        """The table of a part: a row of `inputs` for each result."""
         arrays = list(inputs.columns)
         for column in self.columns:
             name = column.field.name
             if column.fill is not None:
                 arrays.append(column.fill(results))
             else:
-                values = judged[name] if name in JUDGED else [getattr(result, name) for result in results]
-                arrays.append(pa.array(values, column.field.type))
+                arrays.append(pa.array([getattr(result, name) for result in results], column.field.type))
         return pa.table(arrays, schema=self.schema)
 
     def fingerprint(self) -> str:
         """What tells layouts apart: parts of one run that differ in it can't be merged."""
         columns = self.schema.remove_metadata()  # that of the fields stays
         return hashlib.blake2b(columns.serialize().to_pybytes(), digest_size=16).hexdigest()
+
+
+def completed(table: Any) -> Any:
+    """A table of results with every column that a part has: those of LATER that it goes without are empty."""
+    for place, field in enumerate(RESULT_SCHEMA):
+        if field.name in LATER and field.name not in result_names(table.column_names):
+            first = table.column_names.index(RESULT_SCHEMA.names[0])
+            table = table.add_column(first + place, field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def result_names(names: Sequence[str]) -> Sequence[str]:

@@ -15,6 +15,7 @@ from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tal
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
+from batchrun.money import Cost
 from batchrun.records import Request, Result, Shard
 
 KEPT = "paid.jsonl"
@@ -43,9 +44,8 @@ class OpenShard:
 
 
 class Ledger:
-    """`inputs_of` makes the input table of a shard, `cost` prices a result in pico-dollars when its shard is sealed, and
-    `usd` turns those into dollars; `layout` says which columns its parts have. `full` is the fault of a disk that has no
-    space left, None while there is some.
+    """`inputs_of` makes the input table of a shard, `layout` says which columns its parts have. `full` is the fault of
+    a disk that has no space left, None while there is some.
     """
 
     def __init__(
@@ -56,16 +56,12 @@ class Ledger:
         per_row: int,
         variant_names: list[str],
         inputs_of: Callable[[Shard], Any],
-        cost: Callable[[Result], int | None],
-        usd: Callable[[int], float],
     ) -> None:
         self._dir = run_dir
         self._layout = layout
         self._per_row = per_row
         self._places = {name: place for place, name in enumerate(variant_names)}
         self._inputs_of = inputs_of
-        self._cost = cost
-        self._usd = usd
         self._open: dict[int, OpenShard] = {}
         self._reserve: durable.Reserve | None = None
         self._kept: Journal | None = None
@@ -143,20 +139,21 @@ class Ledger:
         opened.tallies.setdefault(key, Tally()).sent += 1
         self._append(opened, Line(sent=Sent(*key, request.hash, ceiling)))
 
-    def lost(self, opened: OpenShard, key: Key, unconfirmed: bool, kind: str = "") -> None:
-        """After an attempt failed, with a fault of this kind."""
+    def lost(self, opened: OpenShard, key: Key, unconfirmed: bool, kind: str = "", cost: Cost | None = None) -> None:
+        """After an attempt failed, with a fault of this kind; `cost` is what it is known to have cost all the same."""
         tally = opened.tallies[key]
         if unconfirmed:
             tally.unconfirmed += 1
         else:
             tally.failed += 1
-        self._append(opened, Line(lost=Lost(*key, int(unconfirmed), kind)))
+        tally.pay(cost)
+        self._append(opened, Line(lost=Lost(*key, int(unconfirmed), kind, cost)))
 
     def paid(self, opened: OpenShard, result: Result) -> None:
         """Before an answer is judged: it is the result that it would be. It becomes that by `record`; or another attempt
         follows it, and it is kept beside the results.
         """
-        opened.tallies[result.key].failed += 1
+        opened.tallies[result.key].take(result)
         self._append(opened, Line(paid=result))
 
     def record(self, opened: OpenShard, result: Result) -> bool:
@@ -189,7 +186,7 @@ class Ledger:
         results = sorted(found.results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
-        parts.write_part(part, self._layout, inputs, self._per_row, results, self._cost, self._usd)
+        parts.write_part(part, self._layout, inputs, self._per_row, results)
         self._keep(found.outdated())
         del self._open[number]
         opened.journal.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchrun.ledger import durable, parts, sealed
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import Carried, Line, replay, rewrite
+from batchrun.ledger.journal import Carried, Line, attempts_of, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 
@@ -96,8 +96,7 @@ def _without_failed(results: Iterable[Result]) -> list[Line]:
         if one.status == "ok":
             lines.append(Line(result=one))
         elif one.attempts:
-            billed = one.attempts - one.unconfirmed_attempts
-            lines.append(Line(carried=Carried(*one.key, one.request_hash, billed, one.unconfirmed_attempts)))
+            lines.append(Line(carried=Carried(*one.key, one.request_hash, *attempts_of(one))))
     return lines
 
 
@@ -108,7 +107,7 @@ def _drop_failed(run_dir: RunDir, number: int, path: Path, digest: str) -> None:
     for key, tally in found.tallies.items():
         if key not in found.results:
             # attempts under way when the writer died stay so
-            lines.append(Line(carried=Carried(*key, tally.hash, tally.failed, tally.sent - tally.failed)))
+            lines.append(Line(carried=Carried(*key, tally.hash, tally.failed, tally.sent - tally.failed, tally.cost)))
     copy = run_dir.state / f"journal-{number:05d}.jsonl.retried"
     durable.write_whole(copy, found.whole)
     run_dir.supersede([], [copy])

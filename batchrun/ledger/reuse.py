@@ -17,10 +17,11 @@ import msgspec
 
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import create, disk_faults
-from batchrun.ledger.journal import replay
+from batchrun.ledger.journal import attempts_of, replay
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
+from batchrun.money import Cost
 from batchrun.records import Request, Result
 
 _TABLES = """
@@ -29,11 +30,17 @@ CREATE TABLE answer (
   identity BLOB PRIMARY KEY, hash TEXT NOT NULL, failed INTEGER NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL
 );
 CREATE INDEX by_hash ON answer (hash, failed, number);
-CREATE TABLE attempts (identity BLOB UNIQUE, hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL);
+CREATE TABLE attempts (
+  identity BLOB UNIQUE, hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL, input INTEGER, output INTEGER
+);
 CREATE INDEX attempts_by_hash ON attempts (hash);
 """
 _decode = msgspec.json.Decoder(Result).decode
 _encode = msgspec.json.Encoder().encode
+
+
+_Attempts = tuple[bytes | None, str, int, int, int | None, int | None]
+"""A row of the table: identity and hash, attempts failed and unconfirmed, what they cost."""
 
 
 class Offer(NamedTuple):
@@ -63,7 +70,7 @@ class Pool:
     ) -> None:
         self._path = path
         self._check = check
-        self._carried: list[tuple[bytes, str, int, int]] = []
+        self._carried: list[_Attempts] = []
         self._forget()
         with self._faults(), disk_faults(path):
             create(path)
@@ -74,7 +81,7 @@ class Pool:
                 "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)", self._answers(offers, retry_failed)
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?)", [*self._carried, *self._unfinished(offers)]
+                "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", [*self._carried, *self._unfinished(offers)]
             )
             # an answer that was drawn already must not be drawn again
             drawn = (result for file in standing for result in self._results(file))
@@ -100,14 +107,15 @@ class Pool:
             self._check()
             yield result
 
-    def _unfinished(self, offers: Iterable[Offer]) -> Iterator[tuple[None, str, int, int]]:
+    def _unfinished(self, offers: Iterable[Offer]) -> Iterator[_Attempts]:
         """The attempts of requests that had no result yet when their journal was set aside."""
         for file, fresh in offers:
             if fresh and isinstance(file, Path):
                 found = replay(file)
                 for key, tally in found.tallies.items():
                     if key not in found.results:
-                        yield None, tally.hash, tally.failed, tally.sent - tally.failed
+                        cost = tally.cost or (None, None)
+                        yield None, tally.hash, tally.failed, tally.sent - tally.failed, *cost
 
     def draw(self, request: Request) -> Result | None:
         """An earlier result of just this request, in its new place, `ok` ones first; None where there is none left."""
@@ -121,16 +129,19 @@ class Pool:
         place = {"row": request.row, "id": request.id, "variant": request.variant, "sample": request.sample}
         return msgspec.structs.replace(_decode(found[1]), **place, asked_model=request.model)
 
-    def draw_attempts(self, request: Request) -> tuple[int, int] | None:
-        """(failed, unconfirmed) attempts that were made at this request before, elsewhere; None where there were none."""
+    def draw_attempts(self, request: Request) -> tuple[int, int, Cost | None] | None:
+        """Attempts that were made at this request before, elsewhere: (failed, unconfirmed, what they are known to have
+        cost); None where there were none.
+        """
         with self._faults():
-            found: tuple[int, int, int] | None = self._db.execute(
-                "SELECT rowid, failed, unconfirmed FROM attempts WHERE hash = ? LIMIT 1", (request.hash,)
+            found: tuple[int, int, int, int | None, int | None] | None = self._db.execute(
+                "SELECT rowid, failed, unconfirmed, input, output FROM attempts WHERE hash = ? LIMIT 1", (request.hash,)
             ).fetchone()
             if found is None:
                 return None
             self._db.execute("DELETE FROM attempts WHERE rowid = ?", (found[0],))
-        return found[1], found[2]
+        _rowid, failed, unconfirmed, prompts, answers = found
+        return failed, unconfirmed, None if prompts is None or answers is None else Cost(prompts, answers)
 
     def close(self) -> None:
         self._db.close()
@@ -157,10 +168,10 @@ def results_of(run_dir: RunDir) -> list[Stored | Path]:
     return [*run_dir.all_results(), *older]
 
 
-def _attempts(result: Result) -> tuple[bytes, str, int, int]:
+def _attempts(result: Result) -> _Attempts:
     """A failure's attempts. Its identity goes with them: a change that was cut short leaves it in two files."""
-    billed = result.attempts - result.unconfirmed_attempts
-    return _identity(result), result.request_hash, billed, result.unconfirmed_attempts
+    failed, unconfirmed, cost = attempts_of(result)
+    return _identity(result), result.request_hash, failed, unconfirmed, *(cost or (None, None))
 
 
 def _identity(result: Result) -> bytes:

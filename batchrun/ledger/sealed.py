@@ -22,7 +22,7 @@ DAMAGE = (OSError, ValueError, KeyError, MemoryError, pa.ArrowException)
 _DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in inspect.signature(pq.ParquetFile).parameters else {}
 """Files of an earlier version may be deeper than pyarrow reads unasked (where it can be asked): the answers are in them."""
 _OURS = b"batchrun."
-_NAMES = _OURS + b"columns"
+NAMES = _OURS + b"columns"
 """The CRC-32 of a file's column names: a footer has no checksum of its own."""
 
 
@@ -112,7 +112,7 @@ def readable(file: Stored) -> Iterator[None]:
 
 def footer(schema: Any, metadata: Mapping[bytes, bytes] | None = None) -> dict[bytes, bytes]:
     """The metadata that a file of that schema gets: what the schema says itself, `metadata`, and a check of its columns."""
-    return {**(bare(schema).metadata or {}), **(metadata or {}), _NAMES: _checksum(schema.names)}
+    return {**(bare(schema).metadata or {}), **(metadata or {}), NAMES: _checksum(schema.names)}
 
 
 def bare(schema: Any) -> Any:
@@ -151,7 +151,7 @@ def _check_footer(opened: Any) -> None:
     footer, kept = opened.metadata, opened.schema_arrow
     if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
         raise pa.ArrowInvalid("its footer contradicts itself")
-    checksum, names = (footer.metadata or {}).get(_NAMES), kept.names
+    checksum, names = (footer.metadata or {}).get(NAMES), kept.names
     if checksum is not None and checksum != _checksum(names):
         raise pa.ArrowInvalid("its columns are not named as they were")
     for field in RESULT_SCHEMA:

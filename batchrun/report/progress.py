@@ -7,12 +7,12 @@ import collections
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from batchrun.errors import EndpointError
+from batchrun.money import dollars
 from batchrun.records import Result
 
 _LOG_EVERY_S = 5.0
@@ -22,20 +22,17 @@ _RATE_OVER_S = 30.0
 
 
 class Progress:
-    """An observer of a run. `mode` is bar, log or none; `cost` prices a result in USD for the running total."""
+    """An observer of a run. `mode` is bar, log or none."""
 
-    def __init__(
-        self, mode: str, total: int, cost_usd: Callable[[Result], float | None], out: TextIO | None = None
-    ) -> None:
+    def __init__(self, mode: str, total: int, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._mode = mode
         self._total = total
-        self._cost_usd = cost_usd
         self._started = time.monotonic()
         self._logged = self._started
         self._marks: collections.deque[tuple[float, int]] = collections.deque([(self._started, 0)])
         self.done = self.failed = self.stored = self.asked = self.retries = self.tokens = 0
-        self.spent_usd = 0.0
+        self.spent = self.unpriced = 0
         self._note = ""
         self._bar = (
             tqdm(total=total, unit="req", file=self._out, smoothing=0.1, mininterval=0.2, **_size(self._out))
@@ -60,7 +57,8 @@ class Progress:
         else:
             self.asked += 1
             self.tokens += result.total_tokens or 0
-            self.spent_usd += self._cost_usd(result) or 0.0
+            self.spent += result.cost or 0
+            self.unpriced += result.cost is None and bool(result.total_tokens)
             self._note = ""
         if self._bar is not None:
             self._bar.set_postfix_str(self._state(), refresh=False)
@@ -117,12 +115,18 @@ class Progress:
             self._log(last=True)
 
     def _state(self) -> str:
-        parts = [f"{_short(self.tokens)} tok", f"${self.spent_usd:.4f}", f"{self.failed} failed"]
+        parts = [f"{_short(self.tokens)} tok", self._money(), f"{self.failed} failed"]
         if self.retries:
             parts.append(f"{self.retries} retries")
         if self._note:
             parts.append(self._note)
         return ", ".join(parts)
+
+    def _money(self) -> str:
+        """What was spent, as far as that is known: a bar has no room for more."""
+        if not self.unpriced:
+            return dollars(self.spent)
+        return f"≥ {dollars(self.spent)}" if self.spent else "cost unknown"
 
     def _log(self, *, last: bool = False) -> None:
         now = time.monotonic()

@@ -5,20 +5,18 @@ The numbers of sealed shards stand in their parts' footers; open shards are read
 
 import datetime
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.job import Price
-from batchrun.judge.prices import PICO, Prices, usd
+from batchrun.ledger.footer import Tally
 from batchrun.ledger.journal import Key, opened_line
-from batchrun.ledger.parts import Tally, failures, read_tally
+from batchrun.ledger.parts import read_tally
 from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.money import usd
 from batchrun.records import Result
-from batchrun.report.summary import read_summary
 
 _RATE_OVER_S = 60.0
 
@@ -31,19 +29,19 @@ class Progress(msgspec.Struct):
     recent: float = 0.0
 
 
-def read_progress(run_dir: RunDir, cost: Callable[[Result], int | None], now: float | None = None) -> Progress:
-    """Count parts and open journals. `cost` prices a result in pico-dollars; `now` is in seconds since the epoch."""
+def read_progress(run_dir: RunDir, now: float | None = None) -> Progress:
+    """Count parts and open journals. `now` is in seconds since the epoch."""
     moment = int((time.time() if now is None else now) * 1e6)
     found = Progress(Tally())
     sealed = run_dir.sealed()
     for number in sorted(run_dir.open_journals() - sealed):
-        _add_journal(found, run_dir.journal(number), cost, moment)
+        _add_journal(found, run_dir.journal(number), moment)
     for number in sorted(run_dir.sealed()):
         try:
-            tally = read_tally(run_dir.part(number), cost)
+            tally = read_tally(run_dir.part(number))
         except LedgerError:
             continue  # set aside or merged since it was listed, or damaged: the run itself will say so
-        _add(found.tally, tally)
+        found.tally.take(tally)
         found.recent += _recent(tally, moment)
     return found
 
@@ -61,8 +59,7 @@ def read_status(path: str) -> dict[str, Any]:
     # of a run in a bucket whose state is another machine's, only what its manifest says is known
     if state != "complete" and (run_dir.is_local or run_dir.state.exists()):
         state = "running" if run_dir.locked_by_another() else "interrupted" if state == "running" else state
-    prices = Prices(msgspec.convert(manifest.job.get("prices", {}), dict[str, Price]), manifest.endpoint)
-    found = _of_complete(run_dir, manifest) if state == "complete" else read_progress(run_dir, prices.pico)
+    found = _of_complete(run_dir, manifest) if state == "complete" else read_progress(run_dir)
     tally, requests = found.tally, manifest.counts.requests
     failed = sum(tally.failed.values())
     rate = found.recent / _window_s(manifest) if state == "running" else None
@@ -77,7 +74,7 @@ def read_status(path: str) -> dict[str, Any]:
         "failed": failed,
         "failed_by_kind": tally.failed,
         "in_flight": found.in_flight if state != "complete" else 0,
-        "spent_usd": usd(tally.cost),
+        "spent_usd": None if tally.unpriced and not tally.cost else usd(tally.cost),
         "unpriced": tally.unpriced,
         "rate_per_s": None if rate is None else round(rate, 3),
         "eta_s": round(left / rate, 1) if rate and not waits else None,
@@ -89,18 +86,14 @@ def read_status(path: str) -> dict[str, Any]:
 
 
 def _of_complete(run_dir: RunDir, manifest: Manifest) -> Progress:
-    """A complete run's numbers: the manifest's and the cost summary's; the results are looked into for failures alone."""
-    counts = manifest.counts
-    tally = Tally(ok=counts.ok)
-    if counts.failed:
+    """A complete run's numbers, from the footers of its results, or the manifest and the cost summary where a file is gone."""
+    found = Progress(Tally())
+    try:
         for file in run_dir.result_files():
-            for kind, count in failures(file).items():
-                tally.failed[kind] = tally.failed.get(kind, 0) + count
-    if run_dir.summary.exists():
-        cost = read_summary(run_dir.summary)[-1]["cost_usd"]
-        tally.cost = round((cost or 0.0) * PICO)
-        tally.unpriced = counts.ok if cost is None else 0
-    return Progress(tally)
+            found.tally.take(read_tally(file))
+    except LedgerError:
+        found = Progress(Tally(ok=manifest.counts.ok, failed={"unknown": manifest.counts.failed}))
+    return found
 
 
 def _window_s(manifest: Manifest) -> float:
@@ -110,7 +103,7 @@ def _window_s(manifest: Manifest) -> float:
     return min(_RATE_OVER_S, max(since, 1.0))
 
 
-def _add_journal(found: Progress, path: Path, cost: Callable[[Result], int | None], moment: int) -> None:
+def _add_journal(found: Progress, path: Path, moment: int) -> None:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:  # sealed between the listing and the reading
@@ -129,7 +122,7 @@ def _add_journal(found: Progress, path: Path, cost: Callable[[Result], int | Non
             under_way[key] = under_way.get(key, 0) + (1 if record.sent is not None else -1)
     found.in_flight += sum(under_way.values())
     for result in results.values():
-        found.tally.add(result, cost(result))
+        found.tally.add(result)
         found.recent += _ended(result) > moment - _RATE_OVER_S * 1e6
 
 
@@ -145,11 +138,3 @@ def _recent(tally: Tally, moment: int) -> float:
     span = max(1, tally.until - tally.since)
     share = (tally.until - max(edge, tally.since)) / span
     return max(0.0, min(1.0, share)) * (tally.ok + sum(tally.failed.values()))
-
-
-def _add(total: Tally, part: Tally) -> None:
-    total.ok += part.ok
-    total.cost += part.cost
-    total.unpriced += part.unpriced
-    for kind, count in part.failed.items():
-        total.failed[kind] = total.failed.get(kind, 0) + count

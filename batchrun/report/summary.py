@@ -1,20 +1,21 @@
 """results.parquet → cost_summary.parquet: one row for each (endpoint, model, variant), and one total (contract.md §6).
 
-Money is summed as integers of pico-dollars: the sums equal those over results.parquet, added as decimals.
+Nothing is priced here: what the results cost stands in them, and is summed as integers of pico-dollars. Once written, the
+file is held against the results' columns.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchrun.errors import LedgerError
-from batchrun.judge.prices import Cost, usd
-from batchrun.ledger.parts import read_results
+from batchrun.errors import BooksError, LedgerError
+from batchrun.ledger.parts import read_results, sums
 from batchrun.ledger.store import Stored
+from batchrun.money import pico, usd
 from batchrun.records import Result
 
 SCHEMA = pa.schema(
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 TOTAL = "total"
+_UNPRICED = b"batchrun.unpriced"
 _SUMS = (
     "attempts",
     "unconfirmed_attempts",
@@ -50,83 +52,142 @@ _SUMS = (
 
 
 class _Group(msgspec.Struct):
-    """The running sums of one row of the summary."""
+    """The running sums of one row of the summary. Money is in pico-dollars; `unshared` results have a cost of which nobody
+    knows what its prompt cost. `reasons` are why some have no price.
+    """
 
     requests: int = 0
     ok: int = 0
     sums: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(_SUMS, 0))
     input_cost: int = 0
-    output_cost: int = 0
-    sources: dict[str, None] = msgspec.field(default_factory=dict)
+    cost: int = 0
+    unshared: int = 0
+    priced: int = 0
     unpriced: int = 0
+    sources: dict[str, None] = msgspec.field(default_factory=dict)
+    reasons: dict[str, None] = msgspec.field(default_factory=dict)
     started: int | None = None
     finished: int | None = None
 
-    def add(self, result: Result, cost: Cost | None, source: str | None) -> None:
+    def add(self, result: Result) -> None:
         self.requests += 1
         self.ok += result.status == "ok"
         sums = self.sums
         for name in _SUMS:
             sums[name] += getattr(result, name) or 0
-        if cost is not None:
-            self.input_cost += cost.input
-            self.output_cost += cost.output
-        elif result.total_tokens:
-            self.unpriced += 1
-        if source is not None:
-            self.sources[source] = None
+        self._pay(result)
         if result.started_at is not None:
             end = result.started_at + int((result.latency_s or 0.0) * 1e6)
             self.started = result.started_at if self.started is None else min(self.started, result.started_at)
             self.finished = end if self.finished is None else max(self.finished, end)
 
+    def _pay(self, result: Result) -> None:
+        if result.cost is not None:
+            self.priced += 1
+            self.cost += result.cost
+            self.unshared += result.input_cost is None
+            self.input_cost += result.input_cost or 0
+            if result.price_source is not None:
+                self.sources[result.price_source] = None
+        elif result.total_tokens:
+            self.unpriced += 1
+            if result.price_source is not None:
+                self.reasons[result.price_source] = None
 
-def write_summary(
-    results: Iterable[Stored],
-    target: Stored,
-    cost: Callable[[Result], Cost | None],
-    source: Callable[[Result], str | None],
-) -> tuple[int, int]:
-    """Write cost_summary.parquet from results; returns (ok, failed)."""
+    @property
+    def price_source(self) -> str | None:
+        """Where the prices are from, and how many answers have none."""
+        if not self.unpriced:
+            return "; ".join(self.sources) or None
+        why = f" ({'; '.join(one.removeprefix('none: ') for one in self.reasons)})" if self.reasons else ""
+        if self.priced:
+            return "; ".join([*self.sources, f"none for {self.unpriced} results{why}"])
+        return "; ".join(self.reasons) or None
+
+
+def write_summary(results: Iterable[Stored], target: Stored) -> tuple[int, int]:
+    """Write cost_summary.parquet from results, and hold it against them; returns (ok, failed).
+
+    Raises BooksError where the file's sums are not those of the results' columns.
+    """
+    files = list(results)
     groups: dict[tuple[str, str, str], _Group] = {}
     latencies: dict[tuple[str, str, str], tuple[array[float], array[float]]] = {}
     total = _Group()
     everything = (array("d"), array("d"))
-    for file in results:
+    for file in files:
         for result in read_results(file, whole=False):
             key = (result.endpoint or "", result.model or "", result.variant)
-            priced, origin = cost(result), source(result)
             group = groups.setdefault(key, _Group())
             timed = latencies.setdefault(key, (array("d"), array("d")))
             for one, (latency, first) in ((group, timed), (total, everything)):
-                one.add(result, priced, origin)
+                one.add(result)
                 if result.status == "ok" and result.latency_s is not None:
                     latency.append(result.latency_s)
                 if result.first_token_s is not None:
                     first.append(result.first_token_s)
-    rows = [_row(*key, groups[key], *latencies[key]) for key in sorted(groups)]
+    ordered = sorted(groups)
+    rows = [_row(*key, groups[key], *latencies[key]) for key in ordered]
     rows.append(_row("", TOTAL, "", total, *everything))
+    unpriced = [*(groups[key].unpriced for key in ordered), total.unpriced]
     with target.replacing() as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = table.replace_schema_metadata({_UNPRICED: msgspec.json.encode(unpriced)})
+        pq.write_table(table, temporary, compression="zstd")
+    try:
+        _check(files, read_summary(target))
+    except BooksError:
+        target.remove()
+        raise
     return total.ok, total.requests - total.ok
 
 
 def read_summary(file: Stored) -> list[dict[str, Any]]:
-    """The rows of a cost summary, the total last."""
+    """The rows of a cost summary, the total last; `unpriced` says how many of a row's results have no known price."""
     try:
         with file.opened() as source:
-            rows: list[dict[str, Any]] = pq.read_table(source).to_pylist()
+            table = pq.read_table(source)
     except (OSError, pa.ArrowException) as error:
         raise LedgerError(
             f"{file}: cannot be read: {error}; remove it and run the same command again: it is made anew"
         ) from error
-    return rows
+    rows: list[dict[str, Any]] = table.to_pylist()
+    kept = (table.schema.metadata or {}).get(_UNPRICED)
+    counts = msgspec.json.decode(kept, type=list[int]) if kept else [0] * len(rows)
+    return [{**row, "unpriced": count} for row, count in zip(rows, counts, strict=True)]
+
+
+def _check(files: Iterable[Stored], rows: list[dict[str, Any]]) -> None:
+    """Hold the bill against the results: every sum, to the pico-dollar, of the total and of the rows above it."""
+    counted = sums(files, (*_SUMS, "cost_usd"))
+    for name, expected in counted.items():
+        as_sum = pico if name == "cost_usd" else int
+        for place, stated in (
+            ("total", as_sum(rows[-1][name] or 0)),
+            ("rows", sum(as_sum(row[name] or 0) for row in rows[:-1])),
+        ):
+            if stated != expected and not _is_past_doubles(name, stated, expected):
+                raise BooksError(
+                    f"cost_summary.parquet: {name} of its {place} is {_figure(name, stated)}, and results.parquet sums to "
+                    f"{_figure(name, expected)}: the books don't agree. All answers are kept; please report this"
+                )
+
+
+def _is_past_doubles(name: str, stated: int, expected: int) -> bool:
+    """Whether two sums of money differ by no more than the doubles in which they are written."""
+    return name == "cost_usd" and abs(stated - expected) <= max(stated, expected) >> 50
+
+
+def _figure(name: str, value: int) -> str:
+    return f"${usd(value):.12f}" if name == "cost_usd" else str(value)
 
 
 def _row(
     endpoint: str, model: str, variant: str, group: _Group, latency: "array[float]", first: "array[float]"
 ) -> dict[str, Any]:
-    priced = bool(group.sources)
+    # nothing that was billed has cost nothing; what was, at an unknown price, has an unknown cost
+    priced = group.priced > 0 or (group.requests > 0 and not group.unpriced)
+    shared = priced and not group.unshared
     ordered, firsts = sorted(latency), sorted(first)
     span = 0.0 if group.started is None or group.finished is None else (group.finished - group.started) / 1e6
     return {
@@ -137,12 +198,10 @@ def _row(
         "ok": group.ok,
         "failed": group.requests - group.ok,
         **group.sums,
-        "input_cost_usd": usd(group.input_cost) if priced else None,
-        "output_cost_usd": usd(group.output_cost) if priced else None,
-        "cost_usd": usd(group.input_cost + group.output_cost) if priced else None,
-        "price_source": "; ".join(group.sources) + (f"; none for {group.unpriced} results" if group.unpriced else "")
-        if priced
-        else None,
+        "input_cost_usd": usd(group.input_cost) if shared else None,
+        "output_cost_usd": usd(group.cost - group.input_cost) if shared else None,
+        "cost_usd": usd(group.cost) if priced else None,
+        "price_source": group.price_source,
         "latency_p50_s": _quantile(ordered, 0.5),
         "latency_p90_s": _quantile(ordered, 0.9),
         "latency_p99_s": _quantile(ordered, 0.99),

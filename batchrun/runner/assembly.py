@@ -22,7 +22,7 @@ from batchrun.clock import SystemClock
 from batchrun.embedded import embedded_endpoint
 from batchrun.errors import JobError
 from batchrun.job import Job, may_be_secret
-from batchrun.judge.prices import Prices, usd
+from batchrun.judge.prices import Billed, Prices
 from batchrun.ledger import parts
 from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout
@@ -69,7 +69,7 @@ class Assembly:
         self.source = Source(job.input, max(1, most // per_row), self.builder.columns, per_row)
         for note in self.source.notes:
             self.note(note)
-        self.prices = Prices(job.prices, self.url)
+        self.prices = Prices(job.prices, {self.endpoint: self.url})
         assert job.output.path is not None
         self.run_dir = RunDir(job.output.path, job.output.state)
 
@@ -81,13 +81,14 @@ class Assembly:
 
     def client(
         self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[str, list[StatedLimit]], None]
-    ) -> Client:
-        job = self.job
-        return Client(
+    ) -> Billed:
+        """The client of the endpoint; what it brings says what it cost."""
+        job, clock = self.job, SystemClock()
+        client = Client(
             url,
             wire,
             timeouts=job.timeouts,
-            clock=SystemClock(),
+            clock=clock,
             key=self._key,
             headers=job.endpoint.headers,
             raw=raw,
@@ -96,6 +97,7 @@ class Assembly:
             on_limits=on_limits,
             endpoint=self.endpoint,
         )
+        return Billed(client.complete, self.prices, self.endpoint, clock)
 
     def ledger(self, inventory: Inventory) -> Ledger:
         return Ledger(
@@ -104,8 +106,6 @@ class Assembly:
             per_row=self.builder.per_row,
             variant_names=[variant.name for variant in self.builder.variants],
             inputs_of=partial(self._inputs_of, inventory=inventory),
-            cost=self.prices.pico,
-            usd=usd,
         )
 
     def open_table(self, inventory: Inventory) -> Callable[[int, list[Result]], Any]:
@@ -120,7 +120,7 @@ class Assembly:
                 inputs = self._inputs_of(self.source.read(info), inventory)
             except JobError:
                 inputs = None
-            return parts.unsealed(layout, inputs, info.first_row, found, self.prices.pico, usd)
+            return parts.unsealed(layout, inputs, info.first_row, found)
 
         return table
 

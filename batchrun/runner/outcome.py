@@ -9,6 +9,7 @@ import msgspec
 from batchrun.errors import JobError, RunError
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
+from batchrun.money import pico, shown
 from batchrun.records import Result
 from batchrun.report.summary import read_summary
 
@@ -122,8 +123,11 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return f"{page}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     def _price(self) -> str:
-        cost = self.cost_usd
-        return "cost unknown" if cost is None else f"${cost:.4f}"
+        rows = self.rows
+        if not rows:
+            return "cost unknown"
+        total = rows[-1]
+        return shown(None if total["cost_usd"] is None else pico(total["cost_usd"]), total["unpriced"])
 
     def _kinds(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -5,7 +5,7 @@ import msgspec
 
 from batchrun.errors import EndpointError, JobError
 from batchrun.judge.estimate import Estimate
-from batchrun.judge.prices import usd
+from batchrun.money import usd
 from batchrun.pace.alarm import mend_of
 from batchrun.records import Answer, Request, StatedLimit
 from batchrun.runner.assembly import Assembly, opened
@@ -48,7 +48,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 def outlook(assembly: Assembly) -> Outlook:
     """Scan the input and reckon; nothing is sent or written."""
-    estimate = Estimate(assembly.prices)
+    estimate = Estimate(assembly.prices, assembly.endpoint)
 
     def weigh(requests: list[Request]) -> None:
         for request in requests:

@@ -12,7 +12,6 @@ import msgspec
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.judge.estimate import Estimate
-from batchrun.judge.prices import usd
 from batchrun.ledger.durable import with_checksum, without_checksum
 from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.identity import Identity, Shards
@@ -21,6 +20,7 @@ from batchrun.ledger.reconcile import reconcile, reopen_failed
 from batchrun.ledger.reuse import Offer, Pool, results_of
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored, one_line, write_whole
+from batchrun.money import dollars
 from batchrun.records import ShardInfo
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly
@@ -146,7 +146,7 @@ class Preparation:
                 known += (tally.ceiling or 0) * tally.under_way
                 unknown += tally.under_way * (tally.ceiling is None)
         if count:
-            bill = f"at most ${usd(known):.4f} may have been billed"
+            bill = f"at most {dollars(known)} may have been billed"
             if unknown:
                 bill = (
                     "they may have been billed" if unknown == count else f"{bill}, and {unknown} more of unknown cost"
@@ -167,7 +167,7 @@ class Preparation:
         assembly, per_row = self._assembly, self._assembly.builder.per_row
         sealed = self._dir.sealed()
         kept = sum(info.rows for info in inventory.shards if info.number in sealed) * per_row
-        estimate = Estimate(assembly.prices)
+        estimate = Estimate(assembly.prices, assembly.endpoint)
         ledger = assembly.ledger(inventory)
         index = self._dir.state / "reuse.sqlite"
         pool = Pool(index, offers, self._dir.all_results(), retry_failed=self._retry_failed, check=self._check)
@@ -208,5 +208,5 @@ def _disk(run_dir: RunDir) -> Path:
 def _price(estimate: Estimate) -> str:
     if estimate.prompt_cost is None:
         return ""
-    most = "" if estimate.most_cost is None else f", at most about ${usd(estimate.most_cost):.4f} with their answers"
-    return f" (about ${usd(estimate.prompt_cost):.4f} for their prompts{most})"
+    most = "" if estimate.most_cost is None else f", at most about {dollars(estimate.most_cost)} with their answers"
+    return f" (about {dollars(estimate.prompt_cost)} for their prompts{most})"

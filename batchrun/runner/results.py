@@ -1,15 +1,16 @@
 """What a request ends in, as a Result: an answer, a fault, or a row that nothing can be asked of."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.ledger.journal import Tally
-from batchrun.records import Answer, Request, Result, Row
+from batchrun.records import Answer, Request, Result, Row, Usage
 
 
 def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, started_at: int | None) -> Result:
     """`started_at` is when the final attempt went on the wire, microseconds since the epoch."""
-    usage = answer.usage
+    cost = None if answer.cost is None else answer.cost.plus(tally.cost)
     return Result(
         row=request.row,
         id=request.id,
@@ -27,12 +28,6 @@ def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, star
         response_id=answer.response_id,
         system_fingerprint=answer.system_fingerprint,
         created=answer.created,
-        prompt_tokens=usage.prompt,
-        cached_tokens=usage.cached,
-        completion_tokens=usage.completion,
-        reasoning_tokens=usage.reasoning,
-        total_tokens=usage.total,
-        usage_source=usage.source,
         latency_s=answer.latency_s,
         first_token_s=answer.first_token_s,
         response=answer.raw,
@@ -41,11 +36,16 @@ def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, star
         unconfirmed_attempts=tally.unconfirmed,
         started_at=started_at,
         asked_model=request.model,
+        cost=None if cost is None else cost.total,
+        input_cost=None if cost is None else cost.input,
+        price_source=answer.price_source,
+        **_used(answer.usage),
     )
 
 
 def failed(request: Request, error: EndpointError, tally: Tally, endpoint: str, started_at: int | None) -> Result:
     """`tally` has no attempts where the request was refused before it was sent; `started_at` is None then."""
+    usage, cost = error.usage, tally.cost
     return Result(
         row=request.row,
         id=request.id,
@@ -63,7 +63,25 @@ def failed(request: Request, error: EndpointError, tally: Tally, endpoint: str, 
         unconfirmed_attempts=tally.unconfirmed,
         started_at=started_at,
         asked_model=request.model,
+        cost=None if cost is None else cost.total,
+        input_cost=None if cost is None else cost.input,
+        price_source=error.price_source,
+        **({} if usage is None else _used(usage)),
     )
+
+
+def _used(usage: Usage) -> dict[str, Any]:
+    """The columns of a usage."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "cached_tokens": usage.cached,
+        "completion_tokens": usage.completion,
+        "reasoning_tokens": usage.reasoning,
+        "total_tokens": usage.total,
+        "usage_source": usage.source,
+        "service_tier": usage.service_tier,
+        "endpoint_cost_usd": usage.endpoint_cost_usd,
+    }
 
 
 def unusable(row: Row, message: str, variants: Iterable[str], samples: int) -> list[Result]:

@@ -182,7 +182,7 @@ class Session:
             guard=guard,
             in_flight=lambda: limits.in_flight,
             ledger=ledger,
-            ceiling=Ceiling(self._assembly.prices),
+            ceiling=Ceiling(self._assembly.prices, self._assembly.endpoint),
             endpoint=self._assembly.endpoint,
             concurrency=job.limits.concurrency,
             clock=clock,
@@ -205,12 +205,14 @@ class Session:
 
     def _finish(self, manifest: Manifest, inventory: Inventory) -> Counts:
         """Parts → results.parquet → cost_summary.parquet → a manifest that says complete; then the parts may go."""
-        job, prices = self._assembly.job, self._assembly.prices
+        job = self._assembly.job
         files = [self._dir.part(info.number) for info in inventory.shards]
         if job.output.single_file:
-            parts.merge(_checked(files), self._dir.results, self._assembly.layout(inventory))
+            layout = self._assembly.layout(inventory)
+            layout = msgspec.structs.replace(layout, without=parts.unused(_checked(files)))
+            parts.merge(_checked(files), self._dir.results, layout)
             files = [self._dir.results]
-        ok, failed = write_summary(_checked(files), self._dir.summary, prices.cost, prices.source)
+        ok, failed = write_summary(_checked(files), self._dir.summary)
         anyio.from_thread.check_cancelled()
         counts = Counts(ok + failed, ok, failed)
         finished = datetime.datetime.now(datetime.UTC).isoformat()
@@ -224,7 +226,7 @@ class Session:
         counts = manifest.counts
         # on a disk that is full or broken the manifest can't be written either: `status` then says `interrupted`
         with contextlib.suppress(LedgerError):
-            done = read_progress(self._dir, self._assembly.prices.pico)
+            done = read_progress(self._dir)
             counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
             in_vain = code == LedgerError.exit_code and not counts.ok
             self._dir.write_manifest(

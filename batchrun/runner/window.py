@@ -203,7 +203,7 @@ class Runner:
         try:
             return await self._client(request)
         except EndpointError as error:
-            self._ledger.lost(opened, request.key, error.unconfirmed, error.kind)
+            self._ledger.lost(opened, request.key, error.unconfirmed, error.kind, error.cost)
             raise
 
     def _finished(self, opened: OpenShard) -> None:

@@ -247,4 +247,6 @@ def _usage(answer: Answer, request: Request) -> Usage:
     prompt = prompt_tokens(request.body)
     completion = -(-sum(len(text.encode()) for text in texts if text) // BYTES_PER_TOKEN)
     completion = min(completion, most_tokens(request.body) or completion)
-    return Usage(prompt, completion, prompt + completion, source="estimated")
+    return msgspec.structs.replace(
+        answer.usage, prompt=prompt, completion=completion, total=prompt + completion, source="estimated"
+    )

@@ -29,7 +29,7 @@ def emptiness(answer: Answer, *, retry: bool) -> EndpointError:
         used = f"{usage.completion} tokens were used up by " if usage.source == "reported" else "max_tokens went to "
         what = "the reasoning" if thought else "something that is no text"
         message = f"{message}: {used}{what}; raise max_tokens, or ask for less reasoning"
-    return EndpointError(
+    error = EndpointError(
         Kind.EMPTY_OUTPUT,
         message,
         status=answer.status,
@@ -37,3 +37,5 @@ def emptiness(answer: Answer, *, retry: bool) -> EndpointError:
         should_retry=None if retry and not cut else False,
         usage=usage,
     )
+    error.model = answer.model
+    return error

@@ -10,8 +10,9 @@ import anyio
 import httpx
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.wire.decode.answer import parse_json, stated_usage
+from batchrun.wire.decode.answer import parse_json
 from batchrun.wire.decode.unpack import Unpacker
+from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import classify, read_error
 from batchrun.wire.faults.transport import PROXY_MEND, translated
 from batchrun.wire.faults.waits import stated_wait_s

@@ -24,7 +24,7 @@ def results_over(folder: Path, inputs: Any) -> Path:
     part, merged = Stored(store, "part-00000.parquet"), Stored(store, "results.parquet")
     found = [Result(row, f"r{row}", "default", 0, "h", "ok", completion="x") for row in range(COUNT)]
     layout = Layout(inputs.schema)
-    parts.write_part(part, layout, inputs, 1, found, lambda _result: None, float)
+    parts.write_part(part, layout, inputs, 1, found)
     parts.merge([part], merged, layout)
     return folder / "results.parquet"
 
@@ -110,7 +110,7 @@ def test_metadata_that_nobody_understands_is_no_fault(tmp_path: Path, value: byt
     table = pa.table({"a": [1, 2, 3]}).replace_schema_metadata(dict.fromkeys(keys, value))
     path = results_over(tmp_path, table)
     assert pd.read_parquet(path)["a"].to_list() == [1, 2, 3]
-    assert parts.read_tally(Stored(LocalStore(tmp_path), "results.parquet"), lambda _result: None).ok == COUNT
+    assert parts.read_tally(Stored(LocalStore(tmp_path), "results.parquet")).ok == COUNT
 
 
 def test_fields_keep_what_is_said_of_them(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ def test_results_begin_behind_the_inputs_columns() -> None:
 
 
 def test_a_part_is_filled_from_results() -> None:
-    """Every column gets its values: the results' own, judged ones as they are given."""
-    result = Result(3, "r", "default", 0, "h", "ok", completion="x", response="{}")
+    """Every column gets its values; what was paid in dollars, though it is kept in pico-dollars."""
+    result = Result(3, "r", "default", 0, "h", "ok", completion="x", response="{}", cost=500_000_000_000)
     layout = Layout(INPUTS, raw=True)
     inputs = pa.table({"text": ["a"], "row": [7], "response": ["mine"]})
-    row = layout.table(inputs, [result], {"cost_usd": [0.5]}).to_pylist()[0]
+    row = layout.table(inputs, [result]).to_pylist()[0]
     assert (row["input_row"], row["row"], row["input_response"], row["response"]) == (7, 3, "mine", "{}")
     assert (row["completion"], row["cost_usd"]) == ("x", 0.5)
 

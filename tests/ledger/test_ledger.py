@@ -13,6 +13,7 @@ from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import KEPT, Ledger, OpenShard
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.run_dir import RunDir
+from batchrun.money import Cost
 from batchrun.records import Request, Result, Row, Shard, ShardInfo
 
 COUNT = 2
@@ -40,13 +41,9 @@ class Book:
             per_row=1,
             variant_names=["default"],
             inputs_of=lambda shard: shard.table,
-            **self.priced(),
         )
         self.opened: OpenShard
         self.opened, self.done = self.ledger.open(self.shard, self.requests, [])
-
-    def priced(self) -> dict[str, Any]:
-        return {"cost": lambda _result: None, "usd": float}
 
     def answer(self, row: int, text: str) -> Result:
         tally = self.opened.tallies[(row, "default", 0)]
@@ -98,3 +95,19 @@ def test_an_answer_that_was_found_wrong_is_kept(book: Book) -> None:
     assert not book.run_dir.journal(0).exists()
     kept = replay(book.run_dir.state / KEPT).paid
     assert [one.completion for one in kept[KEY]] == ["not JSON"]
+
+
+def test_what_was_paid_for_no_result_is_remembered(book: Book) -> None:
+    """Faults that were billed add up; an answer that is not the result has in its cost what was paid before it. Both also
+    after the writer died.
+    """
+    for cost in (Cost(3, 4), None, Cost(30, 40)):
+        book.ledger.sent(book.opened, book.requests[0], 7)
+        book.ledger.lost(book.opened, KEY, cost is None, Kind.DISCONNECTED, cost)
+    book.begin()
+    assert book.opened.tallies[KEY].cost == Cost(33, 44)
+    book.ledger.sent(book.opened, book.requests[0], 7)
+    book.ledger.paid(book.opened, msgspec.structs.replace(book.answer(0, "not JSON"), cost=377, input_cost=333))
+    assert book.opened.tallies[KEY].cost == Cost(333, 44)
+    book.begin()
+    assert book.opened.tallies[KEY].cost == Cost(333, 44)

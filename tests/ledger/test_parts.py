@@ -20,7 +20,22 @@ DEEP = pa.table({"deep": [functools.reduce(lambda value, _: [value], range(60), 
 
 def results(first: int, count: int, samples: int = 1) -> list[Result]:
     return [
-        Result(row, f"r{row}", "default", sample, f"h{row}", "ok", completion="x", created=1, started_at=10**15 + row)
+        Result(
+            row,
+            f"r{row}",
+            "default",
+            sample,
+            f"h{row}",
+            "ok",
+            completion="x",
+            created=1,
+            started_at=10**15 + row,
+            service_tier="flex",
+            endpoint_cost_usd=0.5,
+            cost=7_000_001 + row,
+            input_cost=row,
+            price_source="job",
+        )
         for row in range(first, first + count)
         for sample in range(samples)
     ]
@@ -33,7 +48,7 @@ def stored(path: Path) -> Stored:
 def part(folder: Path, number: int, inputs: pa.Table, found: list[Result], per_row: int = 1) -> Path:
     path = folder / f"part-{number:05d}.parquet"
     layout = Layout(inputs.schema)
-    parts.write_part(stored(path), layout, inputs, per_row, found, lambda _result: 7, lambda pico: pico / 2)
+    parts.write_part(stored(path), layout, inputs, per_row, found)
     return path
 
 
@@ -124,11 +139,38 @@ def test_a_parts_numbers_stand_in_its_footer(tmp_path: Path) -> None:
     found = results(0, 2)
     found[1] = msgspec.structs.replace(found[1], status="failed", error_kind="server")
     path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), found)
-    tally = parts.read_tally(stored(path), lambda _result: 0)
-    assert (tally.ok, tally.failed, tally.cost) == (1, {"server": 1}, 14)
+    tally = parts.read_tally(stored(path))
+    assert (tally.ok, tally.failed, tally.cost) == (1, {"server": 1}, 14_000_003)
+    merged = tmp_path / "results.parquet"
+    parts.merge([stored(path)], stored(merged), Layout(pa.schema([("text", pa.string())])))
+    assert parts.read_tally(stored(merged)) == tally
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
-    assert parts.read_tally(stored(path), lambda _result: 7) == tally
-    assert parts.failures(stored(path)) == {"server": 1}
+    assert parts.read_tally(stored(path)) == tally
+
+
+def test_what_results_cost_is_kept_to_the_pico_dollar(tmp_path: Path) -> None:
+    """The cost, its prompts' share and its price's source come back from a part, a merged file and one that was split."""
+    costs = [(0, 0, "job"), (1, 1, "a"), (123_456_789_012_345, 5, "job"), (None, None, "none: why"), (None, None, None)]
+    found = [
+        msgspec.structs.replace(one, cost=cost, input_cost=share, price_source=source)
+        for one, (cost, share, source) in zip(results(0, 5), costs, strict=True)
+    ]
+    tables = [pa.table({"text": ["a"] * 2}), pa.table({"text": ["c"] * 3})]
+    paths = [part(tmp_path, 0, tables[0], found[:2]), part(tmp_path, 1, tables[1], found[2:])]
+    merged = tmp_path / "results.parquet"
+    parts.merge(map(stored, paths), stored(merged), Layout(tables[0].schema))
+    assert list(parts.read_results(stored(merged))) == found
+    parts.split(stored(merged), map(stored, paths))
+    assert [one for path in paths for one in parts.read_results(stored(path))] == found
+    assert parts.sums([stored(merged)], ["cost_usd"]) == {"cost_usd": sum(cost or 0 for cost, _share, _source in costs)}
+
+
+def test_of_an_older_file_the_cost_is_known_and_no_share(tmp_path: Path) -> None:
+    """A file that keeps nothing beside its columns is read as it is."""
+    path = part(tmp_path, 0, pa.table({"text": ["a"]}), results(0, 1))
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    read = next(parts.read_results(stored(path)))
+    assert (read.cost, read.input_cost, read.price_source) == (7_000_001, None, None)
 
 
 def vector(*numbers: float) -> bytes:
@@ -144,7 +186,7 @@ def test_vectors_are_read_back_as_they_were(tmp_path: Path) -> None:
         inputs = pa.table({"embedding": ["mine"] * (last - first)})
         path = tmp_path / f"part-{number:05d}.parquet"
         layout = Layout(inputs.schema, raw=True, embeddings=True)
-        parts.write_part(stored(path), layout, inputs, 1, found[first:last], lambda _result: 7, float)
+        parts.write_part(stored(path), layout, inputs, 1, found[first:last])
         paths.append(path)
     merged = tmp_path / "results.parquet"
     parts.merge(map(stored, paths), stored(merged), layout)
@@ -171,10 +213,11 @@ def test_a_column_that_came_later_may_be_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sealed, "LATER", frozenset({"refusal"}))
     path = part(tmp_path, 0, pa.table({"text": ["a", "b"]}), results(0, 2))
     table = pq.read_table(path).drop_columns(["refusal"])
+    kept = {key: value for key, value in table.schema.metadata.items() if key != b"batchrun.columns"}
     pq.write_table(table, path)
     with pytest.raises(LedgerError, match="not named as they were"):
         list(parts.read_results(stored(path)))
-    pq.write_table(table.replace_schema_metadata(None), path)
+    pq.write_table(table.replace_schema_metadata(kept), path)
     assert list(parts.read_results(stored(path))) == results(0, 2)
 
 
@@ -197,8 +240,9 @@ def test_a_part_that_cannot_be_read_back_is_not_published(tmp_path: Path) -> Non
 def test_the_answers_of_a_part_that_is_too_deep_are_read(tmp_path: Path) -> None:
     """An earlier version wrote parts that readers can't open: their answers are taken over, and are not paid for again."""
     path = tmp_path / "part-00000.parquet"
-    pq.write_table(Layout(DEEP.schema).table(DEEP, results(0, 1), {"cost_usd": [None]}), path)
-    assert list(parts.read_results(stored(path))) == results(0, 1)
+    pq.write_table(Layout(DEEP.schema).table(DEEP, results(0, 1)), path)
+    known = msgspec.structs.replace(results(0, 1)[0], input_cost=None, price_source=None)
+    assert list(parts.read_results(stored(path))) == [known]
     assert not sealed.is_whole(stored(path))
 
 

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from batchrun.ledger.journal import Line, Sent, rewrite
 from batchrun.ledger.reuse import Offer, Pool
+from batchrun.money import Cost
 from batchrun.records import Request, Result
 
 
@@ -53,15 +55,17 @@ def test_a_failure_is_drawn_from_the_state_just_before(
     assert first is not None
     assert first.status == "ok"
     assert (second and second.status) == kind
-    assert index.draw_attempts(asked(4, "h")) == ((1, 0) if retry else None)
+    assert index.draw_attempts(asked(4, "h")) == ((1, 0, None) if retry else None)
 
 
 def test_a_failure_in_two_files_carries_its_attempts_once(tmp_path: Path) -> None:
-    """A change that was killed while it took answers over leaves a failure in the old file and in the new one."""
-    one = done(1, "h", "failed", began=5)
+    """A change that was killed while it took answers over leaves a failure in the old file and in the new one; what its
+    attempts cost goes with them.
+    """
+    one = msgspec.structs.replace(done(1, "h", "failed", began=5), cost=7, input_cost=3)
     files = [journal(tmp_path / f"{name}.jsonl", Line(result=one)) for name in "ab"]
     index = pool(tmp_path, *(Offer(file, True) for file in files), retry_failed=True)
-    assert index.draw_attempts(asked(1, "h")) == (1, 0)
+    assert index.draw_attempts(asked(1, "h")) == (1, 0, Cost(3, 4))
     assert index.draw_attempts(asked(2, "h")) is None
 
 
@@ -69,4 +73,4 @@ def test_attempts_without_a_result_are_carried(tmp_path: Path) -> None:
     """What was in flight when the writer died is an unconfirmed attempt of the request that asks the same."""
     file = journal(tmp_path / "a.jsonl", Line(sent=Sent(1, "default", 0, "h", None)))
     index = pool(tmp_path, Offer(file, True))
-    assert index.draw_attempts(asked(9, "h")) == (0, 1)
+    assert index.draw_attempts(asked(9, "h")) == (0, 1, None)

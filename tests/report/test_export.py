@@ -28,7 +28,7 @@ def copies(folder: Path, inputs: Any) -> tuple[list[dict[str, Any]], list[dict[s
         Result(row, f"r{row}", "default", 0, "h", "ok", completion="x", started_at=1_700_000_000_000_001)
         for row in range(count)
     ]
-    parts.write_part(part, Layout(inputs.schema), inputs, 1, found, lambda _result: None, float)
+    parts.write_part(part, Layout(inputs.schema), inputs, 1, found)
     for ending in ("jsonl", "csv"):
         assert export([part], str(folder / f"copy.{ending}")) == count
     lines = [json.loads(line, parse_constant=pytest.fail) for line in (folder / "copy.jsonl").read_text().splitlines()]

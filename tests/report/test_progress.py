@@ -18,7 +18,7 @@ from batchrun.report.progress import Progress
 
 
 def result(row: int) -> Result:
-    return Result(row, str(row), "default", 0, "h", "ok", total_tokens=10)
+    return Result(row, str(row), "default", 0, "h", "ok", total_tokens=10, cost=500_000_000_000)
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(24, 100), (0, 0), (0, 100), (24, 0)])
@@ -27,7 +27,7 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(master, "rb", closefd=True) as seen, os.fdopen(slave, "w", encoding="utf-8") as out:
-        shown = Progress("bar", 2, lambda _result: 0.5, out)
+        shown = Progress("bar", 2, out)
         shown.result(result(0), stored=False)
         shown.result(result(1), stored=False)
         shown.close()
@@ -42,7 +42,7 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
 def test_what_happens_to_the_endpoint_is_told() -> None:
     """A limit that is kept, a pause with its length, its end, a wait that is asked for: a line each."""
     out = io.StringIO()
-    shown = Progress("log", 2, lambda _result: 0.0, out)
+    shown = Progress("log", 2, out)
     shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
     shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
     shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
@@ -64,7 +64,7 @@ def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyP
     now = 1000.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     out = io.StringIO()
-    shown = Progress("log", 400, lambda _result: 0.0, out)
+    shown = Progress("log", 400, out)
     error = EndpointError(Kind.SERVER, "HTTP 502: Bad Gateway")
     for number in range(100):
         now += 0.1

@@ -6,7 +6,8 @@ import pytest
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Usage
-from batchrun.wire.decode.answer import from_body, parse_json, read_usage, standard_finish_reason
+from batchrun.wire.decode.answer import from_body, parse_json, standard_finish_reason
+from batchrun.wire.decode.usage import read_usage
 
 
 def body(message: dict[str, Any], finish: Any = "stop", **more: Any) -> dict[str, Any]:

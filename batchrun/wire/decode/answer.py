@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.records import Answer, Usage
+from batchrun.records import Answer
 from batchrun.wire.decode.reasoning import reasoning_of, text_of
+from batchrun.wire.decode.usage import usage_in
 
 STANDARD_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _OTHER_NAMES = {
@@ -34,7 +35,6 @@ _BROKEN_OFF = frozenset(
 # compatible endpoints hand on as they are. Without any text the answer is empty, and is judged as that.
 _CUT_SHORT = frozenset({"other", "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "no_image"})
 _MEDIA = frozenset({"image_url", "image", "audio", "input_audio", "inline_data", "b64_json"})
-MOST_TOKENS = 2**40
 decode_json = msgspec.json.Decoder().decode
 
 
@@ -118,7 +118,7 @@ def assemble(envelope: dict[str, Any], message: dict[str, Any], finish_reason: s
     content = message.get("content")
     return Answer(
         completion=content_text(content),
-        usage=read_usage(envelope.get("usage")) or Usage(0, 0, 0, source="missing"),
+        usage=usage_in(envelope),
         finish_reason=finish_reason,
         refusal=_text(message.get("refusal")),
         reasoning=reasoning_of(message),
@@ -138,35 +138,6 @@ def has_media(message: dict[str, Any]) -> bool:
     return bool(media or message.get("audio") or message.get("images"))
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """Token counts, also as strings; None where the endpoint sent none."""
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
-    total = _tokens(usage.get("total_tokens"))
-    if prompt is None and completion is None:
-        return None
-    if (prompt is None and usage.get("prompt_tokens") is not None) or (
-        completion is None and usage.get("completion_tokens") is not None
-    ):
-        return None  # a count that is none
-    inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _tokens(inputs.get("cached_tokens")) if isinstance(inputs, dict) else None
-    if cached is None:
-        cached = _tokens(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
-    reasoning = _tokens(outputs.get("reasoning_tokens")) if isinstance(outputs, dict) else None
-    prompt, completion = prompt or 0, completion or 0
-    return Usage(prompt, completion, prompt + completion if total is None else total, cached, reasoning)
-
-
-def stated_usage(value: Any) -> Usage | None:
-    """What a body, an answer's or an error's, states as used; None where it states nothing."""
-    if not isinstance(value, dict):
-        return None
-    inner = value.get("error")
-    return read_usage(value.get("usage")) or (read_usage(inner.get("usage")) if isinstance(inner, dict) else None)
-
-
 def content_text(value: Any) -> str | None:
     """Text as text; a list of parts as the joined text of its text parts."""
     return text_of(value) if isinstance(value, list) else _text(value)
@@ -176,12 +147,6 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
-
-
-def _tokens(value: Any) -> int | None:
-    """A count of tokens. One that no model can have is none: summed up, it would leave the range of a 64-bit column."""
-    number = _int(value)
-    return number if number is not None and number < MOST_TOKENS else None
 
 
 def _int(value: Any) -> int | None:

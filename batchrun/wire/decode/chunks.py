@@ -19,12 +19,12 @@ from batchrun.wire.decode.answer import (
     mended,
     parse_odd_json,
     refuse_broken,
-    stated_usage,
 )
 from batchrun.wire.decode.reasoning import thoughts_of
+from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import error_in
 
-_ENVELOPE = ("id", "model", "created", "system_fingerprint", "usage")
+_ENVELOPE = ("id", "model", "created", "system_fingerprint", "service_tier", "usage", "usageMetadata", "x_groq")
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
@@ -97,6 +97,12 @@ class Fold:
     def has_content(self) -> bool:
         """Whether any content came."""
         return self._began
+
+    @property
+    def model(self) -> str | None:
+        """Who says that it answers."""
+        model = self._envelope.get("model")
+        return model if isinstance(model, str) else None
 
     def usage(self) -> Usage | None:
         """What was stated as used so far."""

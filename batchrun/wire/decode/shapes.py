@@ -16,20 +16,15 @@ import msgspec
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import CHAT, COMPLETIONS, RESPONSES, Answer, Request, Usage
-from batchrun.wire.decode.answer import assemble, from_body, parse_json, refuse_broken, stated_usage
+from batchrun.wire.decode.answer import assemble, from_body, parse_json, refuse_broken
 from batchrun.wire.decode.chunks import Fold, listed
 from batchrun.wire.decode.reasoning import flat_text
 from batchrun.wire.decode.stream import Decoder
+from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import error_in
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _CLIENTS_CALLS = frozenset({"function_call", "custom_tool_call"})
-_USAGE_NAMES = {
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-    "input_tokens_details": "prompt_tokens_details",
-    "output_tokens_details": "completion_tokens_details",
-}
 
 
 def decoder_for(request: Request) -> Decoder:
@@ -67,14 +62,8 @@ def read_response(body: dict[str, Any]) -> Answer:
     else:
         message = f"the response is not known to be whole (status {status})"
         raise EndpointError(Kind.DISCONNECTED, message, unconfirmed=True)
-    envelope = {**body, "usage": _usage_of(body), "created": body.get("created_at", body.get("created"))}
+    envelope = {**body, "created": body.get("created_at", body.get("created"))}
     return assemble(envelope, _message(items), finish)
-
-
-def _usage_of(body: dict[str, Any]) -> Any:
-    """A response's usage under a chat's names."""
-    usage = body.get("usage")
-    return {_USAGE_NAMES.get(name, name): value for name, value in usage.items()} if isinstance(usage, dict) else usage
 
 
 def _message(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -204,8 +193,13 @@ class _LastEvent:
     def has_ended(self, choices: int) -> bool:  # noqa: ARG002 - a response is one
         return self._ended
 
+    @property
+    def model(self) -> str | None:
+        model = self.choices[0].get("model") if self.choices else None
+        return model if isinstance(model, str) else None
+
     def usage(self) -> Usage | None:
-        return stated_usage({"usage": _usage_of(self.choices[0])}) if self.choices else None
+        return stated_usage(self.choices[0]) if self.choices else None
 
     def answer(self) -> Answer:
         if not self._ended:
@@ -218,6 +212,7 @@ class _NoStream:
     """Embeddings are never streamed: what comes as events is looked through for errors, and is no answer."""
 
     choices = ()
+    model = None
     has_content = False
 
     def usage(self) -> Usage | None:

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.records import Answer, Usage
-from batchrun.wire.decode.answer import from_body, parse_json, stated_usage
+from batchrun.wire.decode.answer import from_body, parse_json
 from batchrun.wire.decode.chunks import Fold
 from batchrun.wire.decode.plain import SHOWN, has_content, malformed, plain_value, sound_object
+from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import ErrorBody, classify, error_in, read_error
 
 BODY_CAP = 64 << 20
@@ -30,6 +31,10 @@ class Folding(Protocol):
     @property
     def has_content(self) -> bool:
         """Whether any content came."""
+
+    @property
+    def model(self) -> str | None:
+        """Who says that it answers, as far as that was stated."""
 
     def usage(self) -> Usage | None:
         """What was stated as used so far."""
@@ -118,6 +123,7 @@ class Decoder:
         usage = self._fold.usage() or stated_usage(self._value)
         if usage is not None and usage.total:
             error.usage = usage
+            error.model = self._fold.model or (self._value.get("model") if isinstance(self._value, dict) else None)
             # what was broken off may have used more than was stated last
             error.unconfirmed = error.unconfirmed and error.kind in (Kind.TIMEOUT, Kind.DISCONNECTED)
         elif self._fold.has_content or has_content(self._value):
