@@ -22,12 +22,17 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `path`        a file, a folder, a glob or a URL; relative to the working directory
     `id`          the column that names a row; None: `custom_id`, else `id`, else the row's number
     `limit`       only so many rows from the beginning, at least 0; None: all
+    `where`       only rows that it holds for, a condition on columns: `tag = "hard" and n > 3`; it comes before `limit`
+    `sample`      only so many rows, at random, at least 1; `seed` chooses others
     `on_bad_row`  a malformed line stops the run before anything is sent, or becomes a failed result
     """
 
     path: str | None = None
     id: str | None = None
     limit: int | None = None
+    where: str | None = None
+    sample: int | None = None
+    seed: int = 0
     on_bad_row: Literal["stop", "fail"] = "stop"
 
 
@@ -251,6 +256,7 @@ def refuse(job: Job, where: str = "job") -> None:
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
         ("input.limit", job.input.limit, 0),
+        ("input.sample", job.input.sample, 1),
         *(
             (f"timeouts.{name}", getattr(job.timeouts, name), 1e-3)
             for name in Timeouts.__struct_fields__

@@ -199,7 +199,8 @@ class ShardInfo(msgspec.Struct, frozen=True):
     file (before decompression where there is none, after it otherwise), a row number in a Parquet file.
 
     `named` says that some row of the input has an id of its own, `repeated` are the rows whose custom_id stands in an
-    earlier row too.
+    earlier row too. `skipped` rows before its first are not asked since `where` does not hold for them; `picked` are its rows
+    where they are a sample's.
     """
 
     number: int
@@ -211,6 +212,8 @@ class ShardInfo(msgspec.Struct, frozen=True):
     digest: str
     named: bool = False
     repeated: tuple[int, ...] = ()
+    skipped: int = 0
+    picked: tuple[int, ...] = ()
 
 
 class Shard(msgspec.Struct, frozen=True):

@@ -63,6 +63,11 @@ class Settings(TypedDict, total=False):
     max_attempts: Annotated[int | None, Setting("retry.max_attempts", "Attempts for each request.", "N")]
     timeout: Annotated[float | None, Setting("timeouts.total", "Seconds for a whole answer.", "SECONDS")]
     limit: Annotated[int | None, Setting("input.limit", "Only the first N rows.", "N")]
+    where: Annotated[
+        str | None, Setting("input.where", "Only rows that a condition on columns holds for: 'tag = \"hard\"'.", "EXPR")
+    ]
+    sample: Annotated[int | None, Setting("input.sample", "Only N rows, at random, for a trial.", "N")]
+    seed: Annotated[int | None, Setting("input.seed", "Chooses other rows of --sample.", "N")]
     engine: Annotated[Literal["local", "ray"] | None, Setting("engine", "Where to run (local).", "local|ray")]
 
 

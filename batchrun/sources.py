@@ -69,6 +69,8 @@ def make_job(source: str | Job, *, on_note: Callable[[str], None] | None = None,
     if "prompt.user" in changes:
         job = msgspec.structs.replace(job, prompt=msgspec.structs.replace(job.prompt, messages=None))
     job = merged(job, changes, name)
+    if "input.seed" in changes and job.input.sample is None:
+        raise JobError("seed chooses the rows of a sample, and there is none; a request's own seed is --param seed=…")
     refuse(job, name)
     return job
 

@@ -30,7 +30,12 @@ UNKNOWN = {
     "valid in another table": ('[input]\nmodel = "m"\n', 2, "input.model", "did you mean `endpoint.model`?"),
     "a parameter in a table": ("[endpoint]\ntemperature = 0\n", 2, "endpoint.temperature", "`params.temperature`"),
     "a parameter at the top": ("max_tokens = 5\n", 1, "max_tokens", "did you mean `params.max_tokens`?"),
-    "unlike any": ("[input]\nzebra = 1\n", 2, "input.zebra", "valid keys: path, id, limit, on_bad_row"),
+    "unlike any": (
+        "[input]\nzebra = 1\n",
+        2,
+        "input.zebra",
+        "valid keys: path, id, limit, where, sample, seed, on_bad_row",
+    ),
     "indented": ("[timeouts]\n  first_tokens = 3\n", 2, "timeouts.first_tokens", "first_token"),
     "dotted": ("samples = 1\nlimits.rpm = 3\n", 2, "limits.rpm", "did you mean `limits.requests_per_minute`?"),
     "inline table": ("samples = 1\nendpoint = { header = {} }\n", 2, "endpoint.header", "headers"),

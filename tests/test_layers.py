@@ -66,7 +66,7 @@ OWNERS = {
         "report",
     },
     "tqdm": {"report.progress"},
-    "jinja2": {"rows.template", "rows.sandbox", "report"},
+    "jinja2": {"rows.condition", "rows.template", "rows.sandbox", "report"},
     "typer": {"cli"},
     "genai_prices": {"judge.catalogue"},
     "starlette": {"embedded"},

@@ -12,7 +12,7 @@ from batchrun.job import Job
 from batchrun.settings import TABLE, Settings, explicit
 
 CONTRACT = """--base-url --model --api-key-env --system --prompt --param --stream --samples --concurrency --rpm --tpm --budget
---max-attempts --timeout --limit --prompt-file --engine"""
+--max-attempts --timeout --limit --prompt-file --sample --where --engine"""
 
 
 def test_every_flag_of_the_contract_is_a_row() -> None:

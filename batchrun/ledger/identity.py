@@ -50,7 +50,8 @@ def identity(job: Job, files: Sequence[Any], columns: str = "") -> Identity:
     params = {key: value for key, value in job.params.items() if key not in ("stream", "stream_options")}
     prompt = msgspec.structs.replace(job.prompt, same=False)
     requests = _fingerprint(params, prompt, job.sweep, job.variant, job.samples, job.endpoint.model, job.input.id)
-    return Identity(_fingerprint(_SCAN, files, job.input.limit, job.input.on_bad_row), requests, columns)
+    chosen = (job.input.limit, job.input.where, job.input.sample, job.input.seed, job.input.on_bad_row)
+    return Identity(_fingerprint(_SCAN, files, *chosen), requests, columns)
 
 
 def _fingerprint(*kept: Any) -> str:

@@ -29,14 +29,15 @@ def write_part(target: Stored, layout: Layout, inputs: Any, per_row: int, result
     sealed.publish(target, layout.table(inputs, results), group_of(results).metadata())
 
 
-def unsealed(layout: Layout, inputs: Any | None, first: int, results: Sequence[Result]) -> Any:
-    """The table that some results of an open shard would be in its part. `inputs` is its input table, whose first row is the
-    input's row `first`; without it the input's columns are null.
+def unsealed(layout: Layout, inputs: Any | None, rows: Sequence[int], results: Sequence[Result]) -> Any:
+    """The table that some results of an open shard would be in its part. `inputs` is its input table, `rows` are the input's
+    rows in it; without it the input's columns are null.
     """
     if inputs is None:
         inputs = pa.table([pa.nulls(len(results), field.type) for field in layout.inputs], schema=layout.inputs)
     elif inputs.num_columns:
-        inputs = inputs.take(pa.array([one.row - first for one in results], pa.int64()))
+        places = {row: place for place, row in enumerate(rows)}
+        inputs = inputs.take(pa.array([places[one.row] for one in results], pa.int64()))
     return layout.table(inputs, results)
 
 

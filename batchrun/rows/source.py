@@ -21,10 +21,12 @@ from batchrun.rows.files import InputFile
 from batchrun.rows.ids import SeenIds, fallback, id_text
 from batchrun.rows.jsonl import JsonlReader
 from batchrun.rows.parquet import ParquetReader
-from batchrun.rows.pieces import Piece, Reader
+from batchrun.rows.pieces import Reader
+from batchrun.rows.select import Selection, Taken
 
 SHARD_BYTES = 16 << 20
 _IDS = frozenset({"custom_id", "id"})
+_START = ShardInfo(0, 0, 0, 0, 0, 1, "")
 
 
 class Inventory(msgspec.Struct, frozen=True):
@@ -61,9 +63,12 @@ class Source:
         self._found = files.find(settings.path)
         self.files = self._found.files
         self.notes = list(self._found.notes)
+        self._selection = Selection(settings)
+        self._names = [file.name for file in self.files]
         self._ids = frozenset({settings.id}) if settings.id else _IDS
-        self._reader = self._open(None if reads is None else reads | self._ids)
-        self._cursor: tuple[int, Iterator[tuple[ShardInfo, list[Piece], Any]]] | None = None
+        needed = (reads, self._selection.columns, self._ids)
+        self._reader = self._open(None if None in needed else frozenset().union(*(one or () for one in needed)))
+        self._cursor: tuple[int, Iterator[tuple[ShardInfo, list[Taken], Any]]] | None = None
 
     def scan(self, fault_of: Callable[[Row], str | None]) -> Inventory:
         """Read everything once. `fault_of` says why a row can't be used, or None; with `on_bad_row = "stop"` the first
@@ -73,19 +78,21 @@ class Source:
         types = columns.ColumnTypes()
         first_fault = ""
         bad = 0
+        chosen = self._selection.choose(self._reader, self._names) if self._selection.samples else None
         with _Ids() as ids:
-            for info, pieces, _table in self._cut(0, 0, 1, 0):
-                repeated = ids.see(self._rows(info, pieces), self._own_id)
+            for info, taken, _table in self._cut(_START, chosen):
+                repeated = ids.see(self._rows(info, taken), self._own_id)
                 if repeated:
                     info = msgspec.structs.replace(info, repeated=repeated)
                 shards.append(info)
-                for row in self._rows(info, pieces):
+                for row in self._rows(info, taken):
                     fault = row.error or fault_of(row)
                     if fault is not None:
                         bad += 1
                         first_fault = first_fault or f"{row.where}: {fault}"
                 if self._reader.schema is None:
-                    types.see([piece.data for piece in pieces])
+                    types.see([one.piece.data for one in taken])
+        self._selection.check_seen(self._reader.names)
         self.notes += ids.notes()
         if bad and self._settings.on_bad_row == "stop":
             more = f" ({bad - 1} more rows have a fault)" if bad > 1 else ""
@@ -101,15 +108,15 @@ class Source:
         """One shard. Shards read in order share one pass; for any other the file is opened again, or read on from where it
         stands.
         """
-        if self._cursor is None or self._cursor[0] != info.number:
-            self._cursor = (info.number, self._cut(info.file, info.offset, info.line, info.first_row, info.number))
+        if self._cursor is None or self._cursor[0] != info.number or info.picked:
+            self._cursor = (info.number, self._cut(info, frozenset(info.picked) or None))
         cut = self._cursor[1]
-        found, pieces, table = next(cut, (None, [], None))
+        found, taken, table = next(cut, (None, [], None))
         if found is None or found != msgspec.structs.replace(info, named=False, repeated=()):
             name = self.files[info.file].name
             raise JobError(f"{name}: changed while the run was reading it; run the same command again")
         self._cursor = (info.number + 1, cut)
-        return Shard(info, list(self._rows(info, pieces)), table)
+        return Shard(info, list(self._rows(info, taken)), table)
 
     def _open(self, reads: frozenset[str] | None) -> Reader:
         known = self.files[0].format
@@ -123,11 +130,11 @@ class Source:
         own = id_text(data.get("custom_id"))
         return id_text(data.get("id")) if own is None else own
 
-    def _rows(self, info: ShardInfo, pieces: list[Piece]) -> Iterator[Row]:
+    def _rows(self, info: ShardInfo, taken: list[Taken]) -> Iterator[Row]:
         named = self._settings.id
         repeated = frozenset(info.repeated)
-        for number, piece in enumerate(pieces, info.first_row):
-            where = f"{self.files[piece.file].name}:{piece.line}"
+        for number, _skipped, piece, _place in taken:
+            where = f"{self._names[piece.file]}:{piece.line}"
             error = piece.error
             found = self._own_id(piece.data)
             if named and found is None and error is None:
@@ -137,48 +144,53 @@ class Source:
             text = fallback(number, others_have_one=info.named) if found is None else found
             yield Row(number, text, piece.data, where, error, self._reader.names, self._reader.filled)
 
-    def _cut(
-        self, file: int, offset: int, line: int, first_row: int, number: int = 0
-    ) -> Iterator[tuple[ShardInfo, list[Piece], Any]]:
-        """Cut the input into shards, from a place where a shard starts."""
-        limit = self._settings.limit
-        pieces: list[Piece] = []
+    def _cut(self, place: ShardInfo, chosen: frozenset[int] | None) -> Iterator[tuple[ShardInfo, list[Taken], Any]]:
+        """Cut the input into shards, from a place where a shard starts. `chosen` are the rows of a sample."""
+        number = place.number
+        taken: list[Taken] = []
         tables: list[Any] = []
         size = 0
-        for block in self._reader.blocks(file, offset, line):
+        blocks = self._reader.blocks(place.file, place.offset, place.line)
+        for found, table in self._selection.blocks(blocks, place.first_row, place.skipped, self._names, chosen):
             start = 0
-            for place, piece in enumerate(block.pieces, 1):
-                if limit is not None and first_row + len(pieces) >= limit:
-                    place -= 1
-                    break
-                pieces.append(piece)
-                size += piece.weight * self._copies + answer_bytes(piece.data)
-                if len(pieces) >= self._shard_rows or size >= SHARD_BYTES:
-                    tables += _part(block.table, start, place)
-                    yield self._shard(pieces, tables, first_row, number)
-                    first_row, number, start = first_row + len(pieces), number + 1, place
-                    pieces, tables, size = [], [], 0
-            tables += _part(block.table, start, place)
-            if limit is not None and first_row + len(pieces) >= limit:
-                break
-        if pieces:
-            yield self._shard(pieces, tables, first_row, number)
+            for end, one in enumerate(found, 1):
+                taken.append(one)
+                size += one.piece.weight * self._copies + answer_bytes(one.piece.data)
+                if len(taken) >= self._shard_rows or size >= SHARD_BYTES:
+                    tables += self._part(table, found[start:end])
+                    yield self._shard(taken, tables, number)
+                    number, start = number + 1, end
+                    taken, tables, size = [], [], 0
+            tables += self._part(table, found[start:])
+        if taken:
+            yield self._shard(taken, tables, number)
 
-    def _shard(
-        self, pieces: list[Piece], tables: list[Any], first_row: int, number: int
-    ) -> tuple[ShardInfo, list[Piece], Any]:
+    def _part(self, table: Any, taken: list[Taken]) -> list[Any]:
+        return [self._selection.part(table, taken)] if table is not None and taken else []
+
+    def _shard(self, taken: list[Taken], tables: list[Any], number: int) -> tuple[ShardInfo, list[Taken], Any]:
         digest = hashlib.blake2b(digest_size=16)
-        for piece in pieces:
-            digest.update(piece.text)
+        for one in taken:
+            digest.update(one.piece.text)
             digest.update(b"\n")
         table = None
         if tables:
             table = pa.concat_tables(tables).combine_chunks()
             with pa.ipc.new_stream(_Digest(digest), table.schema) as writer:
                 writer.write_table(table)
-        first = pieces[0]
-        info = ShardInfo(number, first_row, len(pieces), first.file, first.offset, first.line, digest.hexdigest())
-        return info, pieces, table
+        first = taken[0].piece
+        info = ShardInfo(
+            number,
+            taken[0].row,
+            len(taken),
+            first.file,
+            first.offset,
+            first.line,
+            digest.hexdigest(),
+            skipped=taken[0].skipped,
+            picked=tuple(one.row for one in taken) if self._selection.samples else (),
+        )
+        return info, taken, table
 
 
 class _Ids:
@@ -237,7 +249,3 @@ class _Digest:
 
     def writable(self) -> bool:
         return True
-
-
-def _part(table: Any, start: int, end: int) -> list[Any]:
-    return [table.slice(start, end - start)] if table is not None and end > start else []

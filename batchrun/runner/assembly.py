@@ -115,12 +115,12 @@ class Assembly:
         layout, infos = self.layout(inventory), {info.number: info for info in inventory.shards}
 
         def table(number: int, found: list[Result]) -> Any:
-            info = infos[number]
             try:
-                inputs = self._inputs_of(self.source.read(info), inventory)
+                shard = self.source.read(infos[number])
             except JobError:
-                inputs = None
-            return parts.unsealed(layout, inputs, info.first_row, found)
+                return parts.unsealed(layout, None, (), found)
+            rows = [row.index for row in shard.rows]
+            return parts.unsealed(layout, self._inputs_of(shard, inventory), rows, found)
 
         return table
 

@@ -72,7 +72,12 @@ class Session:
             inventory = await anyio.to_thread.run_sync(preparation.inventory)
         if not inventory.rows:
             before = "" if manifest is None else "; the results of before stay as they are"
-            self._note(f"the input has no rows: nothing is asked{before}")
+            what = (
+                "the input has no rows"
+                if self._assembly.job.input.where is None
+                else "no row of the input fits `where`"
+            )
+            self._note(f"{what}: nothing is asked{before}")
             if manifest is not None:
                 return msgspec.structs.replace(self._outcome(Counts(), 0), held=None)
         if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):

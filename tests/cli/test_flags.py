@@ -187,3 +187,23 @@ def test_no_rows_do_no_harm(call: Callable[..., Any], endpoint: Any, tmp_path: P
     assert "the input has no rows: nothing is asked; the results of before stay as they are" in again.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*.*")} == files
     assert len(results(tmp_path)) == 3
+
+
+def test_a_trial_on_some_rows(call: Callable[..., Any], endpoint: Any, tmp_path: Path) -> None:
+    """`--where` and `--sample` ask some rows under their own numbers; the whole run after them asks only the others."""
+    some = call("run", "job.toml", "-o", "out", "--where", "n >= 1", "--sample", "1", "--seed", "3")
+    assert some.returncode == 0, some.stderr
+    (row,) = results(tmp_path)
+    assert row["row"] == row["n"]
+    assert row["completion"] == str(row["n"] + 1)
+    again = call("run", "job.toml", "-o", "out", "--where", "n >= 1", "--sample", "1", "--seed", "3")
+    assert "nothing to do" in again.stderr
+    before = endpoint.received
+    assert call("run", "job.toml", "-o", "out").returncode == 0
+    assert endpoint.received == before + 2
+    assert [one["row"] for one in results(tmp_path)] == [0, 1, 2]
+    none = call("run", "job.toml", "-o", "none", "--where", "n > 5")
+    assert none.returncode == 0
+    assert "no row of the input fits `where`: nothing is asked" in none.stderr
+    assert call("plan", "job.toml", "--seed", "3").returncode == 2
+    assert call("plan", "job.toml", "--where", "n >").returncode == 2
