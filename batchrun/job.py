@@ -56,7 +56,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `api_key_env`  the variable that holds the key: JobError where it is named and not set; None: OPENAI_API_KEY, if set
     `model`        sent with every request that names none itself
     `mode`         direct requests, or the provider's Batch API
-    `headers`      sent with every request; their values are redacted like a key
+    `headers`      sent with every request, redacted like a key; `${NAME}` in a value is that variable's
     `name`         what results call it; None: its host
     `weight`       its share of the requests in a pool, above 0
     """

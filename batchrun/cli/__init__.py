@@ -11,6 +11,11 @@ def main() -> None:
 
     shelter()
     debug = "--debug" in sys.argv[1:]
+    if debug:
+        import logging
+
+        logging.basicConfig(format="batchrun: %(message)s")
+        logging.getLogger("batchrun").setLevel(logging.DEBUG)
     args = [arg for arg in sys.argv[1:] if arg != "--debug"]
     try:
         code = _called(args, debug=debug)

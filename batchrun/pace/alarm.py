@@ -31,7 +31,7 @@ _GO_ON = "; the same command goes on from here"
 
 def _is_page(error: EndpointError) -> bool:
     """A page for people under HTTP 200: of an endpoint that answered nobody before, it means another address."""
-    return error.kind is Kind.SERVER and error.status == 200
+    return error.kind is Kind.SERVER and error.status == 200 and error.mend is not None
 
 
 def mend_of(error: EndpointError, key_env: str | None) -> str | None:

@@ -40,6 +40,8 @@ from batchrun.runner.doubts import Faults, refuse_same_prompt
 from batchrun.runner.kept import HIDDEN
 from batchrun.wire.address import completions_url
 from batchrun.wire.client import Client
+from batchrun.wire.descriptors import room_for
+from batchrun.wire.outgoing import is_reference, read_headers
 from batchrun.wire.proxy import proxy_for
 from batchrun.wire.transport import Transport, open_transport
 
@@ -53,8 +55,9 @@ class Assembly:
     """Everything of one job. Raises JobError for what is wrong with it, before anything is sent or written."""
 
     def __init__(self, job: Job, environ: Mapping[str, str], on_note: Callable[[str], None] | None = None) -> None:
-        self.job = job
         self.note = on_note or (lambda _message: None)
+        self._given = job
+        self.job = job = _fitted(job, self.note)
         self.memory: object = None  # of rows in memory: what holds their file, as long as anybody may read it
         base_url = job.endpoint.base_url
         if not base_url:
@@ -62,7 +65,9 @@ class Assembly:
         self._embedded = base_url == EMBEDDED
         self.url = EMBEDDED if self._embedded else completions_url(base_url)
         self.endpoint = job.endpoint.name or ("embedded" if self._embedded else urlsplit(self.url).netloc)
-        self._key = None if self._embedded else _key(job, environ)
+        self._headers = read_headers(job.endpoint.headers, environ)
+        own = self._headers.has_key and job.endpoint.api_key_env is None
+        self._key = None if self._embedded or own else _key(job, environ)
         self.builder = RequestBuilder(job)
         most = SHARD_REQUESTS_OF_FILES if self.builder.reads_files else SHARD_REQUESTS
         per_row = self.builder.per_row
@@ -90,7 +95,8 @@ class Assembly:
             timeouts=job.timeouts,
             clock=clock,
             key=self._key,
-            headers=job.endpoint.headers,
+            headers=self._headers.sent,
+            secrets=self._headers.secrets,
             raw=raw,
             empty=job.retry.empty,
             split_think=job.output.split_think,
@@ -209,10 +215,11 @@ class Assembly:
 
     def _kept_job(self) -> dict[str, Any]:
         """The job as run.json keeps it: a header's value and a bucket's URL may hold a key."""
-        job = self.job
+        job = self._given
+        shown = {name: value if is_reference(value) else HIDDEN for name, value in job.endpoint.headers.items()}
         kept = msgspec.structs.replace(
             job,
-            endpoint=msgspec.structs.replace(job.endpoint, headers=dict.fromkeys(job.endpoint.headers, HIDDEN)),
+            endpoint=msgspec.structs.replace(job.endpoint, headers=shown),
             input=msgspec.structs.replace(job.input, path=_kept_path(job.input.path)),
             output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
             reuse=[_kept_path(path) or "" for path in job.reuse],
@@ -244,6 +251,17 @@ async def opened(given: Transport | None, url: str, note: Callable[[str], None])
     finally:
         with anyio.CancelScope(shield=True):
             await transport.aclose()
+
+
+def _fitted(job: Job, note: Callable[[str], None]) -> Job:
+    """The job with no more in flight than there is room for open files."""
+    wanted = job.limits.concurrency
+    if not isinstance(wanted, int) or (room := room_for(wanted)) >= wanted:
+        return job
+    note(
+        f"the limit of open files (ulimit -n) leaves room for {room} requests in flight, not {wanted}: raise it for more"
+    )
+    return msgspec.structs.replace(job, limits=msgspec.structs.replace(job.limits, concurrency=room))
 
 
 def _key(job: Job, environ: Mapping[str, str]) -> str | None:

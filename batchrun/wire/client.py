@@ -5,7 +5,9 @@ attempt, so that its connection is closed. Nothing that leaves here holds a key.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import anyio
@@ -31,6 +33,7 @@ from batchrun.wire.outgoing import headers_for, most_tokens, sent_body
 from batchrun.wire.redact import Redactor, secrets_of
 from batchrun.wire.refusal import blocks, refusal
 
+_log = logging.getLogger(__name__)
 _MESSAGE_CHARS = 1000
 _BODY_CHARS = 2000
 _SHOWN_CHARS = 200
@@ -52,7 +55,8 @@ _KEPT = (
 class Client:
     """A `Complete` for one endpoint. `url` is that of its chat completions; the other paths stand beside it.
 
-    `key` is the bearer key or None. It, and what is secret in `headers`, is taken out of every message and stored body.
+    `key` is the bearer key or None. It, what is secret in `headers`, and `secrets` are taken out of all that is told and
+    stored.
     `raw` keeps the body of plain answers. `empty` says what an answer with nothing in it is: a fault, worth another attempt
     or not, or an answer. `split_think` moves the reasoning at the head of a text to where reasoning stands. `on_limits`
     hears the model that was asked, and what the answer's headers state of the endpoint's limits. `endpoint` is the name
@@ -68,6 +72,7 @@ class Client:
         clock: Clock,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         raw: bool = False,
         empty: Literal["retry", "fail", "ok"] = "retry",
         split_think: bool = False,
@@ -79,16 +84,17 @@ class Client:
         self._transport = transport
         self._timeouts = timeouts
         self._clock = clock
-        secrets = secrets_of(key, headers or {}, url)
-        self._redacted = Redactor(secrets)
+        hidden = {*secrets, *secrets_of(key, headers or {}, url)}
+        self._redacted = Redactor(hidden)
         # a placeholder such as `EMPTY` or `ollama` is a word that an answer may well have
-        self._kept_redacted = Redactor(secret for secret in secrets if len(secret) >= _SHORTEST_IN_ANSWERS)
+        self._kept_redacted = Redactor(secret for secret in hidden if len(secret) >= _SHORTEST_IN_ANSWERS)
         self._raw = raw
         self._empty = empty
         self._split_think = split_think
         self._on_limits = on_limits
         self._endpoint = endpoint
         self._models = models or {}
+        self._told: set[str] = set()
         host = httpx.URL(url).netloc.decode("ascii")
         self._headers = httpx.Headers(headers_for(host, key, headers or {}))
         # `pool` bounds all that comes before a connection is there: also names, TLS, and what a proxy says to CONNECT
@@ -105,6 +111,7 @@ class Client:
                 raise
             except Exception as error:
                 # what nobody thought of may spoil one answer, never the run and what else is in flight
+                self._tell_unforeseen(error)
                 name = type(error).__name__
                 fault = EndpointError(Kind.MALFORMED, f"the answer can't be read ({name}: {error})", unconfirmed=True)
                 raise fault from error
@@ -185,6 +192,14 @@ class Client:
             content=sent_body(request, self._models.get(request.model)),
             extensions=self._extensions,
         )
+
+    def _tell_unforeseen(self, error: Exception) -> None:
+        """Where it happened, for whoever looks closer (`--debug`): once for each place."""
+        if _log.isEnabledFor(logging.DEBUG):
+            told = self._redacted("".join(traceback.format_exception(error)))
+            if (place := told.partition("\n\n")[0]) not in self._told:
+                self._told.add(place)
+                _log.debug("an answer can't be read:\n%s", told)
 
     def _make_presentable(self, error: EndpointError) -> None:
         """Redact what the error says and keeps; then cut it: a cut key would not be found."""

@@ -1,13 +1,56 @@
 """What goes out: the headers and the body of one attempt. The request itself, and its identity, are never changed here."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from batchrun.errors import JobError
 from batchrun.records import Request
 
 _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_REFERENCE = re.compile(rf"([A-Za-z]+ )?{_VARIABLE.pattern}")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_KEYS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+
+
+class Headers(msgspec.Struct, frozen=True):
+    """A job's extra headers as they are sent. `secrets` are the values that came from the environment; `has_key` says that
+    they bring a key of their own, beside which no other is sent unless it is asked for.
+    """
+
+    sent: dict[str, str]
+    secrets: frozenset[str]
+    has_key: bool
+
+
+def read_headers(headers: Mapping[str, str], environ: Mapping[str, str]) -> Headers:
+    """`${NAME}` in a value is that variable's. Raises JobError where it is not set, or a header can't be sent."""
+    sent: dict[str, str] = {}
+    secrets: set[str] = set()
+    for name, value in headers.items():
+        where = f'[endpoint] headers = {{ "{name}" = … }}'
+        for variable in _VARIABLE.findall(value):
+            found = environ.get(variable, "").strip()
+            if not found:
+                raise JobError(
+                    f"{where}: the variable {variable} is not set; export {variable}=… and run the same command"
+                )
+            secrets.add(found)
+        filled = _VARIABLE.sub(lambda match: environ[match[1]].strip(), value)
+        if not _NAME.fullmatch(name) or not filled.isprintable() or not filled.isascii():
+            raise JobError(f"{where}: it has characters that no HTTP header can carry")
+        sent[name] = filled
+    return Headers(sent, frozenset(secrets), bool(secrets) or any(name.lower() in _OWN_KEYS for name in headers))
+
+
+def is_reference(value: str) -> bool:
+    """Whether a header's value is nothing but the name of a variable, with a scheme before it or without: no secret."""
+    return _REFERENCE.fullmatch(value) is not None
 
 
 class _Most(msgspec.Struct):

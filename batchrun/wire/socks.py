@@ -4,7 +4,7 @@ import importlib.util
 import socket
 
 from batchrun.errors import JobError
-from batchrun.wire.http1.errors import ProxyDenied, ProxyUnreachable
+from batchrun.wire.http1.errors import ProxyDenied, ProxyUnreachable, reason
 from batchrun.wire.proxy import Proxy
 
 
@@ -32,7 +32,7 @@ async def socks_socket(proxy: Proxy, host: str, port: int) -> socket.socket:
     try:
         return await made.connect(host, port)
     except ProxyConnectionError as error:
-        raise ProxyUnreachable(f"cannot connect to {at}: {error}") from error
+        raise ProxyUnreachable(f"cannot connect to {at}: {reason(error)}") from error
     except (ProxyError, ProxyTimeoutError, OSError) as error:
         said = str(error)
         if "auth" in said.lower():

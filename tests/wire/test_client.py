@@ -343,6 +343,27 @@ async def test_what_nobody_thought_of_spoils_one_answer_only(monkeypatch: pytest
 
 
 @pytest.mark.anyio
+async def test_where_the_unforeseen_happened_is_told_to_who_looks_closer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its traceback is in the log that `--debug` shows, once for each place, without the key."""
+
+    def broken(_self: object) -> None:
+        raise ZeroDivisionError(f"oops {KEY}")
+
+    monkeypatch.setattr("batchrun.wire.decode.stream.Decoder.finish", broken)
+    asking = client(Transport(lambda: response(200, PLAIN)))
+    with caplog.at_level("DEBUG", "batchrun"):
+        for _ in range(3):
+            with pytest.raises(EndpointError):
+                await asking.complete(asked())
+    assert len(caplog.records) == 1
+    assert "Traceback" in caplog.text
+    assert "in broken" in caplog.text
+    assert KEY not in caplog.text
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("where", ["id", "model", "system_fingerprint", "finish_reason"])
 async def test_key_is_redacted_around_an_answer(where: str) -> None:
     """A relay may put the key into any field that is kept."""

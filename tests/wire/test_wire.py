@@ -7,8 +7,10 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import aiohttp
 import brotli
 import httpx
+import httpx_aiohttp
 import pytest
 
 from batchrun.clock import SystemClock
@@ -94,8 +96,23 @@ async def served(script: Callable[[Line], Awaitable[None]], scheme: str = "http"
         yield made, f"{scheme}://127.0.0.1:{port}/v1/chat/completions"
 
 
-async def ask(url: str, timeouts: Timeouts, *, stream: bool = True, times: int = 1) -> Answer:
-    transport = open_transport(url)
+def aiohttps(_url: str) -> httpx.AsyncBaseTransport:
+    """Another transport behind the same seam, to see that nothing is built upon our own."""
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+    return httpx_aiohttp.AiohttpTransport(client=session)
+
+
+Open = Callable[[str], httpx.AsyncBaseTransport]
+CARRIERS: list[Open] = [open_transport, aiohttps]
+
+
+async def ask(
+    url: str, timeouts: Timeouts, *, stream: bool = True, times: int = 1, opens: Open = open_transport
+) -> Answer:
+    transport = opens(url)
     try:
         client = Client(url, transport, timeouts=timeouts, clock=SystemClock(), key="sk-secret")
         for _ in range(times):
@@ -185,14 +202,15 @@ DRIPS = [
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("opens", CARRIERS)
 @pytest.mark.parametrize(("script", "stream", "timeouts", "name"), DRIPS)
 async def test_no_drip_defeats_a_timeout(
-    script: Callable[[Line], Awaitable[None]], stream: bool, timeouts: Timeouts, name: str
+    script: Callable[[Line], Awaitable[None]], stream: bool, timeouts: Timeouts, name: str, opens: Open
 ) -> None:
     """Each timeout ends its attempt, unconfirmed, says which it was, and closes the connection."""
     async with served(script) as (server, url):
         with pytest.raises(EndpointError, match=rf"\[timeouts\] {name}") as caught:
-            await ask(url, timeouts, stream=stream)
+            await ask(url, timeouts, stream=stream, opens=opens)
         assert (caught.value.kind, caught.value.unconfirmed) == (Kind.TIMEOUT, True)
         await asyncio.wait_for(server.empty.wait(), 2)
         assert (server.seen, server.open) == (1, 0)
@@ -255,8 +273,9 @@ async def test_connect_that_hangs_in_tls() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("opens", CARRIERS)
 @pytest.mark.parametrize("drips", [True, False])
-async def test_a_status_stands_without_its_body(monkeypatch: pytest.MonkeyPatch, drips: bool) -> None:
+async def test_a_status_stands_without_its_body(monkeypatch: pytest.MonkeyPatch, drips: bool, opens: Open) -> None:
     """An error whose body drips for ever, or breaks off, is judged by its status and headers."""
     monkeypatch.setattr(refusal_module, "ERROR_BODY_S", 0.05)
 
@@ -271,14 +290,15 @@ async def test_a_status_stands_without_its_body(monkeypatch: pytest.MonkeyPatch,
 
     async with served(limited) as (server, url):
         with pytest.raises(EndpointError, match="HTTP 429") as caught:
-            await ask(url, Timeouts())
+            await ask(url, Timeouts(), opens=opens)
         assert (caught.value.kind, caught.value.retry_after_s) == (Kind.RATE_LIMITED, 3.0)
         await asyncio.wait_for(server.empty.wait(), 2)
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("opens", CARRIERS)
 @pytest.mark.parametrize("ends", [True, False])
-async def test_connections_after_done(ends: bool) -> None:
+async def test_connections_after_done(ends: bool, opens: Open) -> None:
     """A connection whose body ends soon behind [DONE] is used again; one that is held open there is given up."""
 
     async def answers(line: Line) -> None:
@@ -291,7 +311,7 @@ async def test_connections_after_done(ends: bool) -> None:
             await line.send(b"0\r\n\r\n")
 
     async with served(answers) as (server, url):
-        answer = await ask(url, Timeouts(), times=3)
+        answer = await ask(url, Timeouts(), times=3, opens=opens)
         assert (answer.completion, answer.finish_reason) == ("hi", "stop")
         assert server.seen == (1 if ends else 3)
 

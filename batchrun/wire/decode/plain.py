@@ -5,13 +5,15 @@ from typing import Any
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.wire.decode.answer import parse_json
-from batchrun.wire.faults.classify import error_in, page_title
+from batchrun.wire.faults.classify import challenged, error_in, page_title
+from batchrun.wire.faults.words import CHALLENGE
 
 SHOWN = 8192
 """So many bytes of a body that can't be read are kept."""
 _DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
 # possessive and atomic: what is skipped is never tried again, however many comments there are
 _PAGE = re.compile(rb"(?:\s|(?><!--.*?-->))*+<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
+_PAGE_MEND = "check that [endpoint] base_url is an OpenAI-compatible endpoint"
 _CONTENT = ("content", "text", "tool_calls", "refusal", "reasoning", "reasoning_content", "reasoning_details")
 
 
@@ -44,9 +46,11 @@ def has_content(value: Any) -> bool:
 
 def _page(text: str) -> EndpointError:
     """A page for people under HTTP 200 comes from what stands before the endpoint, or from what is none at all."""
+    if CHALLENGE.search(text.lower()):
+        return challenged(200, text)
     title = page_title(text)
     said = "the answer is an HTML page" + (f": {title}" if title else "")
-    return EndpointError(Kind.SERVER, said, status=200, body=text)
+    return EndpointError(Kind.SERVER, said, status=200, body=text, mend=_PAGE_MEND)
 
 
 def malformed(message: str, body: bytes | bytearray) -> EndpointError:

@@ -9,10 +9,24 @@ from typing import Any, NamedTuple
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.wire.faults.waits import wait_in_text
-from batchrun.wire.faults.words import CODES, GAVE_UP, LIMIT_AND_REQUEST, PHRASES, STATUSES, TIMED_OUT, VAGUE
+from batchrun.wire.faults.words import (
+    CHALLENGE,
+    CODES,
+    GAVE_UP,
+    LIMIT_AND_REQUEST,
+    PHRASES,
+    STATUSES,
+    TIMED_OUT,
+    VAGUE,
+    WRONG_SCHEME,
+)
 
 # an opening tag ends at the next `<` at the latest: a text of a thousand openings is read once, not a thousand times
 _HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
+_LOOKED_AT = 1 << 16
+_CHALLENGE_MEND = (
+    "ask who runs it to let API clients pass, or take the host that is meant for them as [endpoint] base_url"
+)
 _TAG = re.compile(r"<[^<>]*>")
 
 
@@ -84,6 +98,8 @@ def classify(
     status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None
 ) -> EndpointError:
     """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
+    if error is None and body and (fault := _from_between(status, body)) is not None:
+        return fault
     kind = _by_body(error, status) if error is not None else None
     code = int(error.code) if error is not None and re.fullmatch(r"[0-9]{3}", error.code) else status
     if kind is None:
@@ -109,6 +125,25 @@ def classify(
     return EndpointError(
         kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param, unconfirmed=gave_up
     )
+
+
+def _from_between(status: int, body: str) -> EndpointError | None:
+    """The fault of a page that stands before an endpoint: of a firewall that takes us for a bot, of a port of TLS."""
+    text = body[:_LOOKED_AT].lower()
+    if WRONG_SCHEME.search(text):
+        said = f"HTTP {status}: the port speaks TLS, and was spoken to without"
+        return EndpointError(Kind.CONNECT, said, status=status, body=body, mend="write https:// in [endpoint] base_url")
+    if text.lstrip().startswith("<") and CHALLENGE.search(text):
+        return challenged(status, body)
+    return None
+
+
+def challenged(status: int, page: str) -> EndpointError:
+    """The fault of a page that lets browsers alone pass."""
+    title = page_title(page)
+    said = f"HTTP {status}: a challenge for browsers stands before the endpoint" + (f": {title}" if title else "")
+    kind = Kind.CREDENTIALS if status in (401, 403) else Kind.SERVER
+    return EndpointError(kind, said, status=status, body=page, mend=_CHALLENGE_MEND)
 
 
 def _gave_up(codes: set[int], error: ErrorBody | None, message: str) -> bool:

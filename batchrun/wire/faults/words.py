@@ -162,6 +162,17 @@ STATUSES: dict[int, Kind] = {
 }
 """What a status means where the body says nothing; else 3xx `not_found`, 4xx `bad_request`, the rest `server`."""
 
+CHALLENGE = re.compile(
+    r"just a moment\.\.\.|attention required! \| cloudflare|checking (if the site connection is secure|your browser)"
+    r"|verify(ing)? you are (a )?human|cf[-_]chl|challenge-platform|enable javascript and cookies|ddos-guard|captcha"
+)
+"""Pages by which Cloudflare and its like let browsers alone pass."""
+
+WRONG_SCHEME = re.compile(
+    r"plain http request was sent to https port|sent an http request to an https server|plain http to an ssl-enabled"
+)
+"""What nginx, Go and Apache say on a port of TLS to a request without."""
+
 GAVE_UP = frozenset({408, 504, 520, 524, 598, 599})
 """Statuses of a gateway that waited for an answer no longer: it is made, and perhaps billed, all the same (endpoint.md §7)."""
 
