@@ -155,7 +155,8 @@ class Server:
         """One connection."""
         self.connections += 1
         connection = self.connections
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        ends = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
+        with contextlib.closing(writer), contextlib.suppress(*ends):
             nth = 0
             while (asked := await self._read(reader, connection, nth)) is not None:
                 reply = Reply(asked, writer, self.last)

@@ -23,7 +23,7 @@ A_ROW_USD = (100 * 1.0 + 10 * 10.0) / 1e6
 
 
 class Case(NamedTuple):
-    """`rows` of prompts are asked, with `flags`, a job's `tables` and more lines of its `[endpoint]`. Expected: `code`, all
+    """`rows` of `line` are asked, with `flags`, a job's `tables` and more lines of its `[endpoint]`. Expected: `code`, all
     rows ok but the `failed` ones, by kind where one kind is right, no more than `most` requests (None: as many as rows), every
     text of `says` on stderr, `cost_usd` on the bill where it isn't None, and so many attempts that are unconfirmed (None: any).
     """
@@ -41,10 +41,16 @@ class Case(NamedTuple):
     says: tuple[str, ...] = ()
     cost_usd: float | None = None
     unconfirmed: int | None = 0
-    prompt: Callable[[int], str] = lambda row: f"row {row} please"
+    line: Callable[[int], dict[str, Any]] = lambda row: {"prompt": f"row {row} please"}
 
 
 CASES = [
+    Case("large_header"),
+    Case("many_headers"),
+    Case("length_beside_chunked"),
+    Case("length_twice"),
+    Case("rubbish_behind_the_body", rows=60, flags="--concurrency 4"),
+    Case("no_length_and_open", rows=4, flags="--timeout 600"),
     Case("bytes_behind_the_body", rows=60, flags="--concurrency 4"),
     Case("early_hints"),
     Case("no_reason_phrase"),
@@ -58,7 +64,7 @@ CASES = [
     Case("odd_statuses", most=20 + len(STATUSES), failed={"bad_request": 3}, code=1, unconfirmed=None),
     Case(
         "too_large_for_the_gateway", rows=10, failed={"bad_request": 1}, code=1,
-        prompt=lambda row: f"row {row} " + "x" * (20_000 if row == 3 else 10),
+        line=lambda row: {"prompt": f"row {row} " + "x" * (20_000 if row == 3 else 10)},
     ),
     Case("empty_at_first", most=27),
     Case("empty_for_ever", code=1, failed={"empty_output": 1}, most=22),
@@ -72,15 +78,15 @@ CASES = [
     Case("parameter_refused", rows=100, flags="--param max_tokens=10 --concurrency 8", code=3, most=18, says=("max_tokens",)),
     Case(
         "firewall", rows=100, code=1, failed=5, most=110, flags="--concurrency 4",
-        prompt=lambda row: f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3),
+        line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3)},
     ),
 ]  # fmt: skip
 
 
 def ran(batchrun: Callable[..., Any], case: Case, server: Server, folder: Path) -> Any:
     """Run the case's job in a folder, to its end."""
-    prompts = (json.dumps({"prompt": case.prompt(row)}) + "\n" for row in range(case.rows))
-    (folder / "rows.jsonl").write_text("".join(prompts))
+    lines = (json.dumps(case.line(row)) + "\n" for row in range(case.rows))
+    (folder / "rows.jsonl").write_text("".join(lines))
     url = server.url.removesuffix("/v1") + case.base
     (folder / "job.toml").write_text(
         f'[input]\npath = "rows.jsonl"\n[endpoint]\nmodel = "{case.model}"\nbase_url = "{url}"\n{case.endpoint}'

@@ -16,6 +16,7 @@ from .endpoints import (
     STUCK,
     AtOnce,
     PerSecond,
+    Poisoned,
     good,
     refusal,
     window,
@@ -40,6 +41,7 @@ class Case(NamedTuple):
 
 
 CASES = [
+    Case("a row that kills the server", Poisoned, 200, 600, 600, concurrency=16, code=1, failed=1),
     Case("plain 429", lambda: PerSecond(5, refusal(429, "Too Many Requests")), 150, 600, 120),
     Case(
         "a counter that stands still",
