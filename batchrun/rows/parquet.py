@@ -17,7 +17,7 @@ from batchrun.rows.pieces import Block, Piece
 from batchrun.rows.values import to_python
 
 _BATCH_ROWS = 64
-"""Few enough that rows of a megabyte, which a dictionary can make of a small file, stay small together."""
+_LARGE_VALUES = 256 << 10
 _BATCH_BYTES = 4 << 20
 _BUFFER = 1 << 20
 _FIELD_ID = b"PARQUET:field_id"
@@ -90,8 +90,11 @@ class ParquetReader:
     def _start(self, number: int, group: int) -> Iterator[Any]:
         opened = self._open(number)
         known = opened.metadata.row_group(group)
-        each = known.total_byte_size // max(1, known.num_rows) + 1
-        size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // each))
+        each, most = known.total_byte_size // max(1, known.num_rows) + 1, _BATCH_ROWS
+        if any(_may_unfold(known.column(place)) for place in range(known.num_columns)):
+            first = next(opened.iter_batches(1, row_groups=[group], use_threads=False), None)
+            each, most = max(each, 0 if first is None else first.nbytes), _BATCH_ROWS // 4
+        size = max(1, min(most, _BATCH_BYTES // each))
         batches: Iterator[Any] = opened.iter_batches(size, row_groups=[group], use_threads=False)
         return batches
 
@@ -133,10 +136,11 @@ class ParquetReader:
 
     def _fitted(self, number: int, batch: Any) -> Any:
         """All columns of a batch, with the types that they have in the whole input."""
-        known = dict(zip(batch.schema.names, batch.columns, strict=True))
+        names = batch.schema.names
+        known = dict(zip(names, batch.columns, strict=True))
         partition = self._found.files[number].partition
         columns = []
-        aligned = batch.schema.names == self.schema.names
+        aligned = names == self.schema.names
         for place, field in enumerate(self.schema):
             if aligned:
                 column = batch.column(place)
@@ -194,6 +198,11 @@ class ParquetReader:
         twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None and (self._reads is None or twice in self._reads):
             raise JobError(f"{self._found.files[0].name}: two columns are named `{twice}`; rename one of them")
+
+
+def _may_unfold(column: Any) -> bool:
+    """Whether values are kept once and repeated, and may be so large that rows take far more memory than the file."""
+    return bool(column.has_dictionary_page) and column.total_uncompressed_size > _LARGE_VALUES
 
 
 def _plain(field: Any) -> Any:

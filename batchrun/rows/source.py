@@ -24,7 +24,7 @@ from batchrun.rows.parquet import ParquetReader
 from batchrun.rows.pieces import Reader
 from batchrun.rows.select import Selection, Taken
 
-SHARD_BYTES = 16 << 20
+SHARD_BYTES = 8 << 20
 _IDS = frozenset({"custom_id", "id"})
 _START = ShardInfo(0, 0, 0, 0, 0, 1, "")
 
