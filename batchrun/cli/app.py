@@ -15,7 +15,7 @@ EXIT_CODES = (
 
 app = typer.Typer(
     name="batchrun",
-    help="Bulk LLM completions that survive the night: JSONL or Parquet in, results and a bill out, resumable.",
+    help="Bulk LLM completions that survive the night: JSONL, CSV or Parquet in, results and a bill out, resumable.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,

@@ -7,7 +7,7 @@ One input has one format: JSONL, CSV or TSV (each also .gz, .zst) or Parquet. Sa
 import os
 import stat
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 import msgspec
 import pyarrow as pa
@@ -88,7 +88,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     if url.lower().startswith("file://"):
         # not by pyarrow: a `?` is a sign of a glob there, not the start of a query
         rest = url[len("file://") :]
-        return None, os.path.abspath(unquote(rest[rest.index("/") :] if "/" in rest else "/"))  # noqa: PTH100
+        path = os.fsdecode(unquote_to_bytes(rest[rest.index("/") :] if "/" in rest else "/"))
+        return None, os.path.abspath(path)  # noqa: PTH100
     from pyarrow import fs
 
     try:
@@ -97,6 +98,12 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         where = _without_secrets(url)
         raise JobError(f"{where}: cannot be opened: {str(error).replace(url, where)}") from None
     return filesystem, path
+
+
+def lasting(path: str) -> str:
+    """A path that holds in any working directory and that any text can carry: a name that is no text becomes a URL."""
+    whole = os.path.abspath(path)  # noqa: PTH100 - a glob is not a Path
+    return whole if listing.shown_name(whole) == whole else f"file://{quote_from_bytes(os.fsencode(whole))}"
 
 
 def format_of(path: str) -> tuple[str, str | None] | None:

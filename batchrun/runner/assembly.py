@@ -32,6 +32,7 @@ from batchrun.ledger.sealed import check_storable
 from batchrun.ledger.store import is_url, shown_url
 from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
 from batchrun.rows import columns
+from batchrun.rows.files import lasting
 from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.source import Inventory, Source
@@ -76,6 +77,8 @@ class Assembly:
             self.note(note)
         self.prices = Prices(job.prices, {self.endpoint: self.url})
         assert job.output.path is not None
+        if not job.output.path.isprintable():
+            raise JobError(f"the output's name {job.output.path!r} is no printable text; choose another with -o")
         self.run_dir = RunDir(job.output.path, job.output.state)
 
     @property
@@ -286,7 +289,7 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
 
 def _kept_path(path: str | None) -> str | None:
     """A path as run.json keeps it: one that holds in any working directory, or a URL without a key."""
-    return path if path in (None, "-") else _keyless(path) if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - a glob
+    return path if path in (None, "-") else _keyless(path) if is_url(path) else lasting(path)
 
 
 def _keyless(path: str | None) -> str | None:

@@ -10,7 +10,7 @@ from batchrun.job import from_table
 from batchrun.records import Row
 from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
-from batchrun.rows.template import compile_text, reads_files
+from batchrun.rows.template import TemplateError, compile_text, reads_files
 
 DATA = b"\x89PNG not really \xff\x00"
 CODED = base64.b64encode(DATA).decode()
@@ -102,3 +102,51 @@ READ: dict[str, bool] = {
 def test_templates_that_read_files_are_known(text: str, reads: bool) -> None:
     """A template that puts files into prompts makes its shards smaller: such a template is told by its filters."""
     assert reads_files([{"role": "user", "content": [{"text": text}]}, None]) is reads
+
+
+HEADS = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff\xe0": "image/jpeg",
+    b"GIF89a": "image/gif",
+    b"RIFF\x00\x00\x00\x00WEBPVP8 ": "image/webp",
+    b"RIFF\x00\x00\x00\x00WAVEfmt ": "audio/wav",
+    b"ID3\x04": "audio/mpeg",
+    b"%PDF-1.7": "application/pdf",
+    b"\x00\x00\x00\x20ftypM4A ": "audio/mp4",
+    b"what is this": "application/octet-stream",
+}
+
+
+@pytest.mark.parametrize(("data", "kind"), HEADS.items())
+def test_bytes_of_a_column(data: bytes, kind: str) -> None:
+    """Bytes go in like a file: their media type is told by their path, else by how they begin."""
+    coded = base64.b64encode(data).decode()
+    assert (
+        compile_text("{{ img.bytes | data_url }}", "p")({"img": {"bytes": data, "path": None}})
+        == f"data:{kind};base64,{coded}"
+    )
+    assert (
+        compile_text("{{ img | data_url }}", "p")({"img": {"bytes": data, "path": None}})
+        == f"data:{kind};base64,{coded}"
+    )
+    assert compile_text("{{ img | data_url }}", "p")({"img": {"bytes": data, "path": "x.ogg"}}).startswith(
+        "data:audio/ogg;"
+    )
+    assert compile_text("{{ raw | base64 }}", "p")({"raw": data}) == coded
+
+
+ABSENT = [
+    ({"bytes": None, "path": None}, "this is null"),
+    (None, "this is null"),
+    ({"url": "x"}, "this is dict"),
+    (bytes(21 << 20), "over the 20 MiB"),
+]
+
+
+@pytest.mark.parametrize(("value", "says"), ABSENT, ids=[says for _, says in ABSENT])
+def test_an_image_that_is_not_there(value: object, says: str) -> None:
+    """Neither bytes nor a path, too many bytes, or another object is a fault that says so, without the bytes."""
+    with pytest.raises(TemplateError) as caught:
+        compile_text("{{ img | data_url }}", "p")({"img": value})
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -400,3 +400,26 @@ def test_input_changed_between_scan_and_read(path: str, tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes().replace(b"6", b"9"))
         with pytest.raises(JobError, match="changed while the run was reading it"):
             source(path).read(shard)
+
+
+def test_a_long_window_is_named(tmp_path: Path) -> None:
+    """A .zst that was written with --long can't be read, and says so and how to write it again."""
+    frame = b"\x28\xb5\x2f\xfd\x00\xa8" + (3 << 3 | 1).to_bytes(3, "little") + b"{}\n"
+    (tmp_path / "a.jsonl.zst").write_bytes(frame)
+    with pytest.raises(JobError, match=r"a\.jsonl\.zst: compressed with a longer window .*zstd -d --long=31"):
+        source(str(tmp_path / "a.jsonl.zst")).scan(no_fault)
+
+
+def test_a_compressed_file_that_is_cut_short(tmp_path: Path) -> None:
+    """A download that broke off is an error, never fewer rows."""
+    for name, data in (("a.jsonl.gz", gzip.compress(encoded(ROWS))), ("a.jsonl.zst", zstd(encoded(ROWS)))):
+        (tmp_path / name).write_bytes(data[:-20])
+        with pytest.raises(JobError, match="cannot be read"):
+            source(str(tmp_path / name)).scan(no_fault)
+
+
+def test_compressed_files_put_one_behind_the_other(tmp_path: Path) -> None:
+    """`cat a.gz b.gz` is one file with the rows of both."""
+    for name, pack in (("a.jsonl.gz", gzip.compress), ("b.jsonl.zst", zstd)):
+        (tmp_path / name).write_bytes(pack(encoded(ROWS[:3])) + pack(encoded(ROWS[3:])))
+        assert source(str(tmp_path / name)).scan(no_fault).rows == len(ROWS)
