@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar, Unpack
 
@@ -22,7 +22,7 @@ from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Session, interrupted
 from batchrun.settings import Settings, explicit
-from batchrun.sources import Source, as_file, make_job
+from batchrun.sources import Source, as_file, failures_named, make_job
 from batchrun.wire.transport import Transport
 
 __all__ = [
@@ -48,7 +48,7 @@ def run(
     source: Source,
     *,
     fresh: bool = False,
-    retry_failed: bool = False,
+    retry_failed: bool | str | Iterable[str] = False,
     observer: Callable[[int, Prices], Observer] | None = None,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -62,7 +62,8 @@ def run(
     table, a pandas or polars frame. Works in a notebook's cell and in any thread; there an interrupt from the keyboard waits
     for what is in flight, and the Outcome says that the run has stopped.
 
-    `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again. `observer` makes an
+    `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again,
+    all of them or those of some kinds (`"timeout"`, `["server", "timeout"]`). `observer` makes an
     observer from the number of requests and the prices, `on_note` takes single messages. `environ` is read in place of the
     environment. `transport` is any httpx transport to use in place of the own one. With `signals`, SIGINT, SIGTERM and
     SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises JobError before anything was sent; a stop by a
@@ -90,7 +91,7 @@ async def arun(
     source: Source,
     *,
     fresh: bool = False,
-    retry_failed: bool = False,
+    retry_failed: bool | str | Iterable[str] = False,
     observer: Callable[[int, Prices], Observer] | None = None,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -117,7 +118,7 @@ async def _arun(
     settings: Settings,
     *,
     fresh: bool,
-    retry_failed: bool,
+    retry_failed: bool | str | Iterable[str],
     observer: Callable[[int, Prices], Observer] | None,
     on_note: Callable[[str], None] | None,
     environ: Mapping[str, str] | None,
@@ -126,11 +127,12 @@ async def _arun(
     begun: Callable[[Interrupts], None] | None = None,
 ) -> Outcome:
     """`begun` gets what the run can be interrupted by, from another thread."""
+    retried = failures_named(retry_failed)
     assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, on_note)
     with assembly.run_dir.held():
         async with interruptible(signals, hears=begun) as interrupts:
             return await Session(assembly, interrupts).run(
-                fresh=fresh, retry_failed=retry_failed, observer=observer, transport=transport
+                fresh=fresh, retried=retried, observer=observer, transport=transport
             )
         return interrupted(assembly.run_dir, interrupts)
 

@@ -193,6 +193,14 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def key(self) -> tuple[int, str, int]:
         return (self.row, self.variant, self.sample)
 
+    def is_retried(self, kinds: frozenset[str] | None) -> bool:
+        """Whether its request is asked again for --retry-failed: where it failed with one of `kinds`, or at all where there
+        are none; never for None. A row that can't become a request is no request to ask again.
+        """
+        if kinds is None or self.status == "ok" or not self.request_hash:
+            return False
+        return not kinds or self.error_kind in kinds
+
 
 class ShardInfo(msgspec.Struct, frozen=True):
     """A slice of consecutive input rows. `file` and `offset` say where its first row starts: a byte offset in a JSONL

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Unpack
 
 import msgspec
 
-from batchrun.errors import JobError
+from batchrun.errors import JobError, Kind
 from batchrun.job import Job, from_table, load, merged, refuse
 from batchrun.names import PARAMETERS, nearest
 from batchrun.prompt_files import with_files
@@ -73,6 +73,19 @@ def make_job(source: str | Job, *, on_note: Callable[[str], None] | None = None,
         raise JobError("seed chooses the rows of a sample, and there is none; a request's own seed is --param seed=…")
     refuse(job, name)
     return job
+
+
+def failures_named(given: bool | str | Iterable[str]) -> frozenset[str] | None:
+    """The kinds of failures that `retry_failed` means: none at all is None, all of them an empty set. Raises JobError."""
+    if isinstance(given, bool):
+        return frozenset() if given else None
+    names = given.replace(",", " ").split() if isinstance(given, str) else list(given)
+    for name in names:
+        if name not in set(Kind):
+            near = nearest(str(name), Kind)
+            known = f"did you mean `{near}`?" if near else f"kinds: {', '.join(Kind)}"
+            raise JobError(f"retry_failed: no failure is of the kind `{name}`; {known}")
+    return frozenset(names)
 
 
 def _swept_keys(changes: Mapping[str, Any]) -> set[str]:

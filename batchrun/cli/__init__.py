@@ -31,13 +31,13 @@ def main() -> None:
 def _called(args: Sequence[str], *, debug: bool) -> int:
     """The exit code of one call. What can't be written to stdout is an OutputError."""
     from batchrun.cli.app import app
-    from batchrun.cli.flags import refuse_parameters
+    from batchrun.cli.flags import refuse_parameters, with_kinds
     from batchrun.cli.output import OutputError
     from batchrun.errors import BatchrunError
 
     try:
         refuse_parameters(args)
-        app(args, prog_name="batchrun", standalone_mode=True)
+        app(with_kinds(args), prog_name="batchrun", standalone_mode=True)
     except OutputError:
         raise
     except BatchrunError as error:

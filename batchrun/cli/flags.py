@@ -13,6 +13,7 @@ from batchrun.errors import JobError
 from batchrun.names import PARAMETERS
 from batchrun.settings import TABLE, Row, Settings
 
+RETRY_KINDS = "--retry-failed-kinds"
 Source = Annotated[
     str, typer.Argument(help="A job.toml; or an input: a file, a directory or a glob; or a run directory, to go on.")
 ]
@@ -39,6 +40,12 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     rest = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one not in first]
     called.__dict__["__signature__"] = signature.replace(parameters=[*first, *flags, *rest])
     return called
+
+
+def with_kinds(args: Sequence[str]) -> list[str]:
+    """The arguments with `--retry-failed=KIND,…` as the option that takes a value; click has none that may."""
+    flag = "--retry-failed="
+    return [f"{RETRY_KINDS}={arg.removeprefix(flag) or ','}" if arg.startswith(flag) else arg for arg in args]
 
 
 def refuse_parameters(args: Sequence[str]) -> None:

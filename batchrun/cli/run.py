@@ -24,7 +24,11 @@ def command(
     *,
     settings: Settings,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set the old run aside and start over.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask failed requests again.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Ask failed requests again; --retry-failed=KIND,… those of some kinds."),
+    ] = False,
+    retry_kinds: Annotated[str, typer.Option(flags.RETRY_KINDS, hidden=True)] = "",
     progress: Annotated[
         Literal["auto", "bar", "log", "none"], typer.Option("--progress", help="What to show while it runs.")
     ] = "auto",
@@ -52,7 +56,7 @@ def command(
         outcome = api.run(
             source,
             fresh=fresh,
-            retry_failed=retry_failed,
+            retry_failed=retry_kinds or retry_failed,
             observer=observer,
             on_note=note,
             signals=True,

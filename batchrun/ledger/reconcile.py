@@ -60,9 +60,9 @@ def _unmerge(run_dir: RunDir, old: Shards) -> None:
     run_dir.summary.remove()
 
 
-def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int]) -> int:
+def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int], kinds: frozenset[str]) -> int:
     """For --retry-failed: shards with failed results become open again, holding only their `ok` ones and, of the others,
-    the attempts. What is replaced is set aside. `numbers` are the shards to look at.
+    the attempts. What is replaced is set aside. `numbers` are the shards to look at, `kinds` the failures, all where empty.
 
     Returns how many results are to be asked again.
     """
@@ -77,33 +77,32 @@ def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int]) -> in
             results = list(replay(path).results.values())
         else:
             continue
-        # a row that can't become a request is no request to ask again
-        failed = sum(result.status != "ok" and result.request_hash != "" for result in results)
+        failed = sum(result.is_retried(kinds) for result in results)
         if not failed:
             continue
         count += failed
         if number in sealed:
-            rewrite(path, shards.shards[number].digest, _without_failed(results))
+            rewrite(path, shards.shards[number].digest, _without_failed(results, kinds))
             run_dir.supersede([part], [])
         else:
-            _drop_failed(run_dir, number, path, shards.shards[number].digest)
+            _drop_failed(run_dir, number, path, shards.shards[number].digest, kinds)
     return count
 
 
-def _without_failed(results: Iterable[Result]) -> list[Line]:
+def _without_failed(results: Iterable[Result], kinds: frozenset[str]) -> list[Line]:
     lines = []
     for one in results:
-        if one.status == "ok":
+        if one.request_hash and not one.is_retried(kinds):
             lines.append(Line(result=one))
         elif one.attempts:
             lines.append(Line(carried=Carried(*one.key, one.request_hash, *attempts_of(one))))
     return lines
 
 
-def _drop_failed(run_dir: RunDir, number: int, path: Path, digest: str) -> None:
+def _drop_failed(run_dir: RunDir, number: int, path: Path, digest: str, kinds: frozenset[str]) -> None:
     """The same for a shard that is open: its journal is copied aside before it is replaced."""
     found = replay(path)
-    lines = _without_failed(found.results.values())
+    lines = _without_failed(found.results.values(), kinds)
     for key, tally in found.tallies.items():
         if key not in found.results:
             # attempts under way when the writer died stay so

@@ -55,8 +55,8 @@ class Offer(NamedTuple):
 class Pool:
     """What files offer, less what stands in the run already. `close` removes the index.
 
-    With `retry_failed`, failures are not drawn: their attempts are carried over to the request that is asked again. `check`
-    is called for every result, and raises when the run is told to end.
+    Failures that are `retried` (see Result.is_retried) are not drawn: their attempts are carried over to the request that
+    is asked again. `check` is called for every result, and raises when the run is told to end.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Pool:
         offers: Sequence[Offer],
         standing: Iterable[Stored | Path],
         *,
-        retry_failed: bool,
+        retried: frozenset[str] | None,
         check: Callable[[], None],
     ) -> None:
         self._path = path
@@ -77,9 +77,7 @@ class Pool:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.executescript(_TABLES)
             self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)", self._answers(offers, retry_failed)
-            )
+            self._db.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)", self._answers(offers, retried))
             self._db.executemany(
                 "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", [*self._carried, *self._unfinished(offers)]
             )
@@ -88,7 +86,9 @@ class Pool:
             self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
             self._db.execute("COMMIT")
 
-    def _answers(self, offers: Iterable[Offer], retry_failed: bool) -> Iterator[tuple[bytes, str, bool, int, bytes]]:
+    def _answers(
+        self, offers: Iterable[Offer], retried: frozenset[str] | None
+    ) -> Iterator[tuple[bytes, str, bool, int, bytes]]:
         """Rows of the index. The attempts of what is not to be drawn are noted on the way."""
         number = 0
         for file, fresh in offers:
@@ -96,7 +96,7 @@ class Pool:
                 failed = result.status != "ok"
                 if failed and (not fresh or not result.request_hash):
                     continue
-                if failed and retry_failed:
+                if result.is_retried(retried):
                     self._carried.append(_attempts(result))
                     continue
                 number += 1

@@ -76,11 +76,11 @@ def known_shards(run_dir: RunDir) -> Shards | None:
 class Preparation:
     """The steps from an earlier run's state to one that can be gone on with. The lock is held by the caller."""
 
-    def __init__(self, assembly: Assembly, check: Callable[[], None], *, retry_failed: bool) -> None:
+    def __init__(self, assembly: Assembly, check: Callable[[], None], *, retried: frozenset[str] | None) -> None:
         self._assembly = assembly
         self._dir = assembly.run_dir
         self._check = check
-        self._retry_failed = retry_failed
+        self._retried = retried
         self._stored = remembered(self._dir)
         self._reuse = tuple(assembly.job.reuse)
         self._others: list[Stored | Path] = []
@@ -113,11 +113,12 @@ class Preparation:
         adopted = stored is not None and stored.adopted and known == shards and stored.reuse == self._reuse
         # a change that was cut short may have set files aside that nobody has drawn upon yet
         adopted = adopted and set(self._dir.superseded()) <= set(spent)
-        if self._retry_failed:
-            count = reopen_failed(self._dir, shards, (info.number for info in self._checked(inventory)))
-            self._assembly.note(
-                f"{count} failed requests are asked again" if count else "no failed requests to ask again"
-            )
+        if self._retried is not None:
+            numbers = (info.number for info in self._checked(inventory))
+            count = reopen_failed(self._dir, shards, numbers, self._retried)
+            of = f" ({', '.join(sorted(self._retried))})" if self._retried else ""
+            said = f"{count} failed requests are asked again{of}" if count else f"no failed requests{of} to ask again"
+            self._assembly.note(said)
         self._remember(inventory, adopted, spent)
         if not adopted:
             self._adopt(inventory, spent, changed=known is not None)
@@ -170,7 +171,7 @@ class Preparation:
         estimate = Estimate(assembly.prices, assembly.endpoint)
         ledger = assembly.ledger(inventory)
         index = self._dir.state / "reuse.sqlite"
-        pool = Pool(index, offers, self._dir.all_results(), retry_failed=self._retry_failed, check=self._check)
+        pool = Pool(index, offers, self._dir.all_results(), retried=self._retried, check=self._check)
         try:
             for info in self._checked(inventory):
                 if info.number not in sealed:

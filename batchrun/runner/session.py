@@ -53,11 +53,11 @@ class Session:
         self,
         *,
         fresh: bool,
-        retry_failed: bool,
+        retried: frozenset[str] | None,
         observer: Callable[[int, Prices], Observer] | None,
         transport: Transport | None,
     ) -> Outcome:
-        """Run or go on."""
+        """Run or go on. `retried` are the kinds of failures that are asked again, all where empty, none for None."""
         check = anyio.from_thread.check_cancelled
         inventory: Inventory | None = None
         if fresh:
@@ -66,8 +66,8 @@ class Session:
                 self._note(f"the old run is set aside in {aside}")
         manifest = self._dir.read_manifest()
         if manifest is not None and manifest.in_vain and manifest.counts.failed:
-            retry_failed = True
-        preparation = Preparation(self._assembly, check, retry_failed=retry_failed)
+            retried = frozenset()
+        preparation = Preparation(self._assembly, check, retried=retried)
         if inventory is None:
             inventory = await anyio.to_thread.run_sync(preparation.inventory)
         if not inventory.rows:
@@ -80,7 +80,7 @@ class Session:
             self._note(f"{what}: nothing is asked{before}")
             if manifest is not None:
                 return msgspec.structs.replace(self._outcome(Counts(), 0), held=None)
-        if manifest is not None and self._is_done(manifest, preparation, inventory, retry_failed=retry_failed):
+        if manifest is not None and self._is_done(manifest, preparation, inventory, retried=retried):
             self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
             self._drop_parts()
             return self._outcome(manifest.counts, 0)
@@ -115,10 +115,10 @@ class Session:
         )
 
     def _is_done(
-        self, manifest: Manifest, preparation: Preparation, inventory: Inventory, *, retry_failed: bool
+        self, manifest: Manifest, preparation: Preparation, inventory: Inventory, *, retried: frozenset[str] | None
     ) -> bool:
         """Whether an earlier call has done all that this one would, and its results are there."""
-        if manifest.state != "complete" or (retry_failed and manifest.counts.failed):
+        if manifest.state != "complete" or (retried is not None and manifest.counts.failed):
             return False
         if not preparation.is_unchanged(inventory) or not self._dir.summary.exists():
             return False

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from batchrun.embedded import parse_faults
+
 JOB = """[input]
 path = "rows.jsonl"
 [prompt]
@@ -207,3 +209,28 @@ def test_a_trial_on_some_rows(call: Callable[..., Any], endpoint: Any, tmp_path:
     assert "no row of the input fits `where`: nothing is asked" in none.stderr
     assert call("plan", "job.toml", "--seed", "3").returncode == 2
     assert call("plan", "job.toml", "--where", "n >").returncode == 2
+
+
+def test_failures_of_some_kinds_are_asked_again(
+    call: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """`--retry-failed=KIND` asks those alone; the others stay failed, and their attempts stay in the books."""
+    faults = [{"status": 400, "match": "What is 0", "times": 2}, {"status": 500, "match": "What is 1", "times": 2}]
+    with serve(faults=parse_faults(json.dumps(faults))) as broken:
+        args = ("run", "job.toml", "-o", "out", "--base-url", broken.url, "--max-attempts", "2")
+        assert call(*args).returncode == 1
+        assert [one["error_kind"] for one in results(tmp_path)] == ["bad_request", "server", None]
+        before = broken.received
+        again = call(*args, "--retry-failed=server")
+        assert "1 failed requests are asked again (server)" in again.stderr
+        assert again.returncode == 1
+        assert broken.received == before + 1
+        assert [one["error_kind"] for one in results(tmp_path)] == ["bad_request", None, None]
+        assert [one["attempts"] for one in results(tmp_path)] == [1, 3, 1]
+        none = call(*args, "--retry-failed=timeout,server")
+        assert (none.returncode, broken.received) == (1, before + 1)
+        wrong = call(*args, "--retry-failed=servr")
+        assert wrong.returncode == 2
+        assert "did you mean `server`?" in wrong.stderr
+        call(*args, "--retry-failed")
+        assert broken.received == before + 2

@@ -26,7 +26,7 @@ def journal(path: Path, *lines: Line) -> Path:
 
 
 def pool(tmp_path: Path, *offers: Offer, standing: tuple[Path, ...] = (), retry_failed: bool = False) -> Pool:
-    return Pool(tmp_path / "index", offers, standing, retry_failed=retry_failed, check=lambda: None)
+    return Pool(tmp_path / "index", offers, standing, retried=frozenset() if retry_failed else None, check=lambda: None)
 
 
 def test_an_answer_is_drawn_once_and_moves_to_its_new_place(tmp_path: Path) -> None:
