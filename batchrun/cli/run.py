@@ -8,7 +8,7 @@ import typer
 
 from batchrun.cli import flags
 from batchrun.cli.output import stdout_matters_less
-from batchrun.cli.table import cost_table, say
+from batchrun.cli.table import cost_table, prices_line, say
 from batchrun.settings import Settings
 
 EXAMPLES = (
@@ -70,7 +70,10 @@ def command(
         say(f"to go on: batchrun run {shlex.quote(outcome.path)}")
     if not quiet and outcome.message is None:
         if outcome.requests:
-            print(cost_table(outcome.rows))
+            rows = outcome.rows
+            print(cost_table(rows))
+            if rows[-1]["unpriced"] and rows[-1]["price_source"]:
+                say(prices_line(rows[-1]))
         where = f" → {outcome.results_path}" if outcome.requests else ""
         print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests{where}")
     raise typer.Exit(outcome.exit_code)

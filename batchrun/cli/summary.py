@@ -13,7 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show the cost summary."""
-    from batchrun.cli.table import cost_table
+    from batchrun.cli.table import cost_table, prices_line
     from batchrun.errors import JobError
     from batchrun.ledger.run_dir import RunDir
     from batchrun.report.summary import read_summary
@@ -28,5 +28,4 @@ def command(
         print(json.dumps({"rows": rows[:-1], "total": rows[-1]}, default=str))
         return
     print(cost_table(rows))
-    sources = rows[-1]["price_source"]
-    print(f"prices: {sources}" if sources else 'prices: none known; give [prices."MODEL"] in the job')
+    print(prices_line(rows[-1]))

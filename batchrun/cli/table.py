@@ -38,13 +38,30 @@ def cost_table(rows: Sequence[dict[str, Any]]) -> str:
             row["failed"],
             row["prompt_tokens"],
             row["completion_tokens"],
-            None if row["cost_usd"] is None else f"{row['cost_usd']:.6f}",
+            _cost(row),
             None if row["latency_p50_s"] is None else f"{row['latency_p50_s']:.3f}",
             None if row["latency_p99_s"] is None else f"{row['latency_p99_s']:.3f}",
         )
         for row in shown
     ]
     return table(head, body, left=2)
+
+
+def prices_line(total: dict[str, Any]) -> str:
+    """Where the prices are from, and what the bill leaves out, from the total row of a cost summary."""
+    sources, unpriced = total["price_source"], total["unpriced"]
+    if not unpriced:
+        return f"prices: {sources}" if sources else "prices: none needed, nothing was billed"
+    requests = "1 request has" if unpriced == 1 else f"{unpriced} requests have"
+    why = f" ({sources})" if sources else ""
+    return f'prices: {requests} no known price{why}; give [prices."MODEL"] in the job'
+
+
+def _cost(row: dict[str, Any]) -> str | None:
+    """The cell of a sum of money: `≥` where some of it has no known price, nothing where none has one."""
+    if row["cost_usd"] is None:
+        return None
+    return f"{'≥ ' if row['unpriced'] else ''}{row['cost_usd']:.6f}"
 
 
 def _text(cell: Any) -> str:

@@ -40,8 +40,12 @@ class Rate(msgspec.Struct, frozen=True):
         prompt, output = billed(usage)
         if self.output is None and output:
             return None
-        details = usage.details or _NO_DETAILS
         cached = min(usage.cached or 0, prompt)
+        if usage.details is None and self.reasoning is None:  # nearly always
+            fresh = (prompt - cached) * _at(self.input, prompt)
+            paid = fresh + cached * _at(self.cached or self.input, prompt) + self.request
+            return Cost(whole(paid), whole(output * _at(self.output or self.input, prompt)))
+        details = usage.details or _NO_DETAILS
         written = min(details.cache_write, prompt - cached)
         hour = min(details.cache_write_1h, written)
         plain = prompt - cached - written
