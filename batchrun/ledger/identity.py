@@ -12,7 +12,7 @@ import msgspec
 from batchrun.job import Job
 from batchrun.records import ShardInfo
 
-_SCAN = 4
+_SCAN = 5
 """What a scan looks for. An inventory made by one that looked for less is made anew."""
 
 

@@ -21,6 +21,7 @@ from batchrun.ledger.store import Stored, one_line
 DAMAGE = (OSError, ValueError, KeyError, MemoryError, pa.ArrowException)
 _DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in inspect.signature(pq.ParquetFile).parameters else {}
 """Files of an earlier version may be deeper than pyarrow reads unasked (where it can be asked): the answers are in them."""
+_BATCH_ROWS = 256
 _OURS = b"batchrun."
 NAMES = _OURS + b"columns"
 """The CRC-32 of a file's column names: a footer has no checksum of its own."""
@@ -32,12 +33,13 @@ def publish(target: Stored, table: Any, metadata: Mapping[bytes, bytes] | None =
         _put(table.replace_schema_metadata(footer(table.schema, metadata)), temporary)
         try:
             with _file(temporary) as opened:
-                _whole(opened)
+                _run_through(opened)
         except DAMAGE as error:
             raise LedgerError(
                 f"{target}: what was written cannot be read back: {one_line(error)}. Nothing is lost: what it was made from "
                 "is kept. Check the disk, then run the same command again"
             ) from error
+    pa.default_memory_pool().release_unused()
 
 
 @contextlib.contextmanager
@@ -71,7 +73,7 @@ def is_whole(file: Stored) -> bool:
     """Whether a file of results can be read to its last byte, by others too."""
     try:
         with _readable_for_all(file) as opened:
-            _whole(opened)
+            _run_through(opened)
     except LedgerError:
         return False
     return True
@@ -126,6 +128,13 @@ def _put(table: Any, path: Any) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=size, write_page_checksum=True)
 
 
+def _run_through(opened: Any) -> None:
+    """Read every page, a few rows at a time."""
+    rows = sum(batch.num_rows for batch in opened.iter_batches(_BATCH_ROWS, use_threads=False))
+    if rows != opened.metadata.num_rows:
+        raise pa.ArrowInvalid("some of its rows are missing")
+
+
 def _whole(opened: Any) -> Any:
     table = opened.read(use_threads=False)
     if table.num_rows != opened.metadata.num_rows:
@@ -141,7 +150,8 @@ def _readable_for_all(file: Stored) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _file(source: Any, **options: Any) -> Iterator[Any]:
-    with pq.ParquetFile(source, page_checksum_verification=True, **options) as opened:
+    # not buffered ahead: that would hold all of a row group's bytes beside what is made of them
+    with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True, **options) as opened:
         _check_footer(opened)
         yield opened
 
