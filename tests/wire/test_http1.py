@@ -17,12 +17,15 @@ from batchrun.job import Timeouts
 from batchrun.records import Answer, Request
 from batchrun.wire.client import Client
 from batchrun.wire.http1.dial import probe
+from batchrun.wire.http1.pool import LONGEST_IDLE_S, REST_S, Habit
 from batchrun.wire.proxy import is_excepted, proxy_for
 from batchrun.wire.tls import VARIABLES, tls_context
 from batchrun.wire.transport import open_transport
 
 PLAIN = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PLAIN), PLAIN)
+RESTED_S = 2 * REST_S
+"""Longer than a connection has to rest while nobody knows whether its place keeps any."""
 REQUEST = Request(0, "0", "default", 0, b'{"model":"m"}', "h", "m")
 
 
@@ -125,6 +128,7 @@ async def test_the_freshest_connection_is_used_first() -> None:
     async with served(script) as port, asking(address(port)) as ask:
         await asyncio.gather(ask(), ask(), ask())
         for _ in range(3):
+            await asyncio.sleep(RESTED_S)
             await ask()
     assert asked[3:] == [3, 3, 3]
 
@@ -145,10 +149,46 @@ async def test_a_kept_connection_that_was_closed_costs_no_attempt() -> None:
 
     async with served(script) as port, asking(address(port)) as ask:
         await ask()
+        await asyncio.sleep(RESTED_S)
         # the end is in the client's socket, and its loop has not looked there yet
         sides[0].writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         assert (await ask()).completion == "hi"
     assert reads == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_place_that_closes_right_behind_each_answer() -> None:
+    """Its connections have no time to be used again, and no attempt is lost to that, however many are in flight."""
+    loop = asyncio.get_running_loop()
+
+    async def script(side: Side) -> None:
+        while await side.request():
+            side.writer.write(ANSWER)
+            loop.call_soon(side.writer.close)
+
+    async with served(script) as port, asking(address(port)) as ask:
+
+        async def several() -> None:
+            for place in range(12):
+                assert (await ask()).completion == "hi"
+                await asyncio.sleep(0.003 * (place % 4))
+
+        await asyncio.gather(*(several() for _ in range(8)))
+
+
+def test_what_is_learnt_of_a_place() -> None:
+    """After a close, what was idle for nearly as long is not used; after a minute that is forgotten."""
+    habit = Habit()
+    assert (habit.longest_s(0.0), habit.least_s()) == (LONGEST_IDLE_S, REST_S)
+    habit.kept(1.0)
+    assert habit.least_s() == 0.0
+    habit.closed(100.0, 5.0)
+    habit.closed(101.0, 7.0)
+    assert habit.longest_s(102.0) == 3.95
+    assert habit.least_s() == REST_S
+    habit.closed(103.0, 0.001)
+    assert habit.longest_s(104.0) < 0
+    assert habit.longest_s(164.0) == LONGEST_IDLE_S
 
 
 @pytest.mark.anyio
@@ -165,6 +205,7 @@ async def test_a_kept_connection_that_ends_behind_a_request_is_unconfirmed() -> 
 
     async with served(script) as port, asking(address(port)) as ask:
         await ask()
+        await asyncio.sleep(RESTED_S)
         with pytest.raises(EndpointError) as caught:
             await ask()
     assert (caught.value.kind, caught.value.unconfirmed) == (Kind.DISCONNECTED, True)
@@ -212,7 +253,7 @@ async def test_which_connections_are_kept(answer: bytes, connections: int) -> No
     async with served(script) as port, asking(address(port)) as ask:
         for _ in range(2):
             assert (await ask()).completion == "hi"
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(RESTED_S)
     assert max(numbers) == connections
 
 
@@ -507,6 +548,7 @@ async def test_tls_through_a_tunnel(scheme: str, tmp_path: Path) -> None:
             async with asking(address(target, "https"), environ) as ask:
                 for _ in range(2):
                     assert (await ask()).completion == "hi"
+                    await asyncio.sleep(RESTED_S)
     expected = b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n"
     assert heads == [expected % (target, target)]
 

@@ -23,9 +23,8 @@ class Connection(asyncio.Protocol):
     """`on_lost` hears of its end once. A connection carries one request at a time."""
 
     def __init__(self, on_lost: Callable[["Connection"], None]) -> None:
-        self.idle_since = 0.0
-        self.keeps_s: float | None = None
-        self.is_idle = False
+        self.idle_since = self.used_at = self.keeps_s = 0.0
+        self.is_idle = self.is_closing = False
         self.has_ended = False
         self.is_reused = False
         self._on_lost = on_lost
@@ -75,6 +74,7 @@ class Connection(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         """Write one request. What becomes of it is seen when its answer is read."""
         self.is_idle = False
+        self.used_at = asyncio.get_running_loop().time()
         self._acked = self._count_acked()
         self._sent = len(message)
         self.transport.write(message)
@@ -124,12 +124,14 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return data
 
-    def rest(self) -> None:
+    def rest(self, now: float) -> None:
         """Nothing is asked any more: whatever ends it from now on concerns nobody."""
         self.is_idle = self.is_reused = True
+        self.idle_since = now
 
     def close(self) -> None:
         """Close at once, also where something is still to be sent."""
+        self.is_closing = True
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,12 +1,10 @@
-"""The transport: requests of httpx out, answers of httpx in, over connections that are kept, the freshest used first.
+"""The transport: requests of httpx out, answers of httpx in, over connections that are kept.
 
-The freshest has been idle for the shortest time, so its other side has most likely not closed it; where it had all the
-same, and had read nothing, the request goes out once more on a new one. No limit on connections: what is in flight is
-bounded elsewhere.
+Where the other side had closed a kept one and had read nothing, the request goes out once more on another. No limit on
+connections: what is in flight is bounded elsewhere.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import anyio
@@ -16,10 +14,8 @@ from batchrun.wire.http1.connection import Connection
 from batchrun.wire.http1.dial import Dialer, Place
 from batchrun.wire.http1.errors import Unread
 from batchrun.wire.http1.framing import Body, Head, body_of
+from batchrun.wire.http1.pool import Pool
 from batchrun.wire.proxy import Proxy
-
-LONGEST_IDLE_S = 55.0
-"""So long a connection is kept: load balancers close at 60 s and later."""
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
@@ -28,19 +24,15 @@ class Http1Transport(httpx.AsyncBaseTransport):
     def __init__(self, dialer: Dialer, proxy: Proxy | None = None) -> None:
         self._dialer = dialer
         self._forwarding = proxy if proxy is not None and not proxy.is_socks else None
-        self._kept: defaultdict[Place, list[Connection]] = defaultdict(list)
-        self._all: set[Connection] = set()
+        self._pool = Pool()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         place = Place(url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         message = self._message(request, await request.aread())
-        limits = request.extensions.get("timeout", {})
-        connect_s = limits.get("connect")
-        line, kept = self._take(place), True
+        connect_s = request.extensions.get("timeout", {}).get("connect")
         while True:
-            if line is None:
-                line, kept = await self._dial(place, connect_s), False
+            line = self._pool.take(place) or await self._dial(place, connect_s)
             try:
                 line.send(message)
                 head, begun = await line.head()
@@ -48,50 +40,26 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 break
             except BaseException as error:
                 line.close()
-                if not (kept and isinstance(error, Unread) and line.was_unread()):
+                if line.is_reused and isinstance(error, httpx.NetworkError):
+                    self._pool.failed(line, place)
+                if not (line.is_reused and isinstance(error, Unread) and line.was_unread()):
                     raise
-                line = None
-        stream = _Stream(self, place, line, head, body, begun)
+        stream = _Stream(self._pool, place, line, head, body, begun)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": head.reason}
         return httpx.Response(head.status, headers=head.headers, stream=stream, extensions=extensions)
 
     async def aclose(self) -> None:
         """Close every connection, and see the system told of it."""
-        for line in list(self._all):
-            line.close()
+        self._pool.close()
         await asyncio.sleep(0)
-
-    def give_back(self, place: Place, line: Connection, keeps_s: float | None) -> None:
-        """Keep a connection whose answer has come whole. What has been idle for too long is closed on this occasion."""
-        now = asyncio.get_running_loop().time()
-        # a server that states for how long it keeps is left a second to spare
-        line.keeps_s = LONGEST_IDLE_S if keeps_s is None else min(LONGEST_IDLE_S, keeps_s - min(1.0, keeps_s / 2))
-        line.idle_since = now
-        line.rest()
-        kept = self._kept[place]
-        kept.append(line)
-        if now - kept[0].idle_since > LONGEST_IDLE_S:
-            kept[0].close()
-            del kept[0]
-
-    def _take(self, place: Place) -> Connection | None:
-        """The freshest of the kept ones that are still open."""
-        kept = self._kept[place]
-        now = asyncio.get_running_loop().time()
-        while kept:
-            line = kept.pop()
-            if not line.has_ended and now - line.idle_since <= (line.keeps_s or 0.0):
-                return line
-            line.close()
-        return None
 
     async def _dial(self, place: Place, connect_s: float | None) -> Connection:
         try:
             with anyio.fail_after(connect_s):
-                line = await self._dialer.connect(place, lambda: Connection(self._all.discard))
+                line = await self._dialer.connect(place, lambda: Connection(self._pool.lost))
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"timed out after {connect_s} s") from error
-        self._all.add(line)
+        self._pool.add(line, place)
         return line
 
     def _message(self, request: httpx.Request, content: bytes) -> bytes:
@@ -107,10 +75,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
 class _Stream(httpx.AsyncByteStream):
     """The body of one answer. Its connection is kept once the body has come whole, and closed where it has not."""
 
-    def __init__(
-        self, transport: Http1Transport, place: Place, line: Connection, head: Head, body: Body, begun: bytes
-    ) -> None:
-        self._transport = transport
+    def __init__(self, pool: Pool, place: Place, line: Connection, head: Head, body: Body, begun: bytes) -> None:
+        self._pool = pool
         self._place = place
         self._line: Connection | None = line
         self._head = head
@@ -141,6 +107,6 @@ class _Stream(httpx.AsyncByteStream):
             return
         body = self._body
         if body.done and not body.extra and self._head.keeps and not line.has_ended:
-            self._transport.give_back(self._place, line, self._head.keeps_s)
+            self._pool.give_back(line, self._place, self._head.keeps_s)
         else:
             line.close()
