@@ -4,6 +4,7 @@ Every step can be cut short and taken again: the inventory that is remembered sa
 and calls `check` between shards, which raises when the run is told to end.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,9 +182,13 @@ class Preparation:
                     kept += len(requests) - len(left)
                     for request in left:
                         estimate.add(request)
+        except BaseException:
+            with contextlib.suppress(LedgerError):  # the first fault is the one to tell of
+                ledger.close()
+            raise
         finally:
             pool.close()
-            ledger.close()
+        ledger.close()
         assembly.note(f"{kept} answers are kept, {estimate.requests} requests are asked anew{_price(estimate)}")
 
     def _warn_of_space(self, inventory: Inventory) -> None:
