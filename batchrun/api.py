@@ -13,11 +13,11 @@ import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
 from batchrun.errors import JobError, RunError
+from batchrun.events import Hear
 from batchrun.interrupts import Interrupts, interruptible
 from batchrun.job import Job
 from batchrun.judge.prices import Prices
 from batchrun.runner.assembly import Assembly
-from batchrun.runner.observer import Observer
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Session, interrupted
@@ -49,7 +49,7 @@ def run(
     *,
     fresh: bool = False,
     retry_failed: bool | str | Iterable[str] = False,
-    observer: Callable[[int, Prices], Observer] | None = None,
+    listener: Callable[[int, Prices], Hear] | None = None,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
@@ -62,12 +62,12 @@ def run(
     table, a pandas or polars frame. Works in a notebook's cell and in any thread; there an interrupt from the keyboard waits
     for what is in flight, and the Outcome says that the run has stopped.
 
-    `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again,
-    all of them or those of some kinds (`"timeout"`, `["server", "timeout"]`). `observer` makes an
-    observer from the number of requests and the prices, `on_note` takes single messages. `environ` is read in place of the
-    environment. `transport` is any httpx transport to use in place of the own one. With `signals`, SIGINT, SIGTERM and
-    SIGHUP drain the run, for `[timeouts] drain` seconds at most. Raises JobError before anything was sent; a stop by a
-    guard, a signal or the disk is an Outcome with its exit code.
+    `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again, all of them or those of
+    some kinds (`"timeout"`, `["server", "timeout"]`). `listener` makes a listener to events (batchrun.events) from the
+    number of requests and the prices, `on_note` takes single messages. `environ` is read in place of the environment.
+    `transport` is any httpx transport to use in place of the own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the
+    run, for `[timeouts] drain` seconds at most. Raises JobError before anything was sent; a stop by a guard, a signal or
+    the disk is an Outcome with its exit code.
     """
     begun: list[Interrupts] = []
     call = partial(
@@ -76,7 +76,7 @@ def run(
         settings,
         fresh=fresh,
         retry_failed=retry_failed,
-        observer=observer,
+        listener=listener,
         on_note=on_note,
         environ=environ,
         transport=transport,
@@ -92,7 +92,7 @@ async def arun(
     *,
     fresh: bool = False,
     retry_failed: bool | str | Iterable[str] = False,
-    observer: Callable[[int, Prices], Observer] | None = None,
+    listener: Callable[[int, Prices], Hear] | None = None,
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
@@ -105,7 +105,7 @@ async def arun(
         settings,
         fresh=fresh,
         retry_failed=retry_failed,
-        observer=observer,
+        listener=listener,
         on_note=on_note,
         environ=environ,
         transport=transport,
@@ -119,7 +119,7 @@ async def _arun(
     *,
     fresh: bool,
     retry_failed: bool | str | Iterable[str],
-    observer: Callable[[int, Prices], Observer] | None,
+    listener: Callable[[int, Prices], Hear] | None,
     on_note: Callable[[str], None] | None,
     environ: Mapping[str, str] | None,
     transport: Transport | None,
@@ -132,7 +132,7 @@ async def _arun(
     with assembly.run_dir.held():
         async with interruptible(signals, hears=begun) as interrupts:
             return await Session(assembly, interrupts).run(
-                fresh=fresh, retried=retried, observer=observer, transport=transport
+                fresh=fresh, retried=retried, listener=listener, transport=transport
             )
         return interrupted(assembly.run_dir, interrupts)
 

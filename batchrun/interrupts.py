@@ -5,31 +5,24 @@ makes it end at once. A signal that was ignored when the program began (`nohup`,
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import anyio
 from anyio.abc import TaskStatus
 
+from batchrun.stop import Stop, StopSign
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stoppable(Protocol):
-    """What drains when it is told to."""
-
-    def stop(self) -> None:
-        """Start nothing new; end when what is under way has ended."""
-
-    def stop_now(self) -> None:
-        """End at once."""
-
-
 class Interrupts:
-    """`scope` is around the run's steps. While something `drains`, a signal goes to it; otherwise the scope is cancelled."""
+    """`scope` is around the run's steps. While `drains` is there, a signal asks it for a stop, a second one for one at once;
+    otherwise the scope is cancelled.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.scope = anyio.CancelScope()
-        self.drains: Stoppable | None = None
+        self.drains: StopSign | None = None
 
     @property
     def exit_code(self) -> int:
@@ -47,10 +40,12 @@ class Interrupts:
         self.signal = self.signal or received
         if self.drains is None:
             self.scope.cancel()
-        elif first:
-            self.drains.stop()
+            return
+        stop = Stop("signal", self.message, self.exit_code)
+        if first:
+            self.drains.ask(stop)
         else:
-            self.drains.stop_now()
+            self.drains.ask_at_once(stop)
 
 
 @asynccontextmanager

@@ -46,7 +46,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """One (row, variant, sample), ready to send.
 
     `body` is canonical JSON (UTF-8, sorted keys) without `stream` and `stream_options`: those change how an answer
-    travels, not what it is, so `hash`, the identity, leaves them out. `path` is one of PATHS.
+    travels, not what it is, so `hash`, the identity, leaves them out. `path` is one of PATHS. `shard` is the number of the
+    shard that the row stands in.
     """
 
     row: int
@@ -58,6 +59,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     model: str
     stream: bool = False
     path: str = CHAT
+    shard: int = 0
 
     @property
     def key(self) -> tuple[int, str, int]:

@@ -7,29 +7,20 @@ import anyio
 import pytest
 
 from batchrun.interrupts import Interrupts, interruptible
-
-
-class Drain:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def stop(self) -> None:
-        self.told.append("stop")
-
-    def stop_now(self) -> None:
-        self.told.append("now")
+from batchrun.stop import StopSign
 
 
 @pytest.mark.parametrize(("received", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 async def test_the_first_signal_gives_the_exit_code(received: signal.Signals, code: int) -> None:
     """SIGINT is 130, SIGTERM and SIGHUP are 143; a second signal of another kind changes nothing."""
-    interrupts, drain = Interrupts(), Drain()
-    interrupts.drains = drain
+    interrupts, sign = Interrupts(), StopSign()
+    interrupts.drains = sign
     interrupts.take(received)
+    assert (sign.asked.is_set(), sign.at_once.is_set()) == (True, False)
     interrupts.take(signal.SIGINT)
-    assert drain.told == ["stop", "now"]
+    assert sign.at_once.is_set()
+    assert sign.stop is not None
+    assert (sign.stop.kind, sign.stop.exit_code) == ("signal", code)
     assert interrupts.exit_code == code
     assert received.name in interrupts.message
 

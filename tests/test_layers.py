@@ -23,10 +23,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.prepare",),
     ("runner.assembly",),
     ("engines",),
-    ("runner.window",),
-    ("runner.results", "runner.observer", "runner.outcome", "runner.doubts", "runner.kept", "runner"),
+    ("runner.shards", "runner.window"),
+    ("runner.stack",),
+    ("runner.backlog", "runner.counter", "runner.results", "runner.outcome", "runner.doubts", "runner.kept", "runner"),
     ("rows", "wire", "pace", "judge", "ledger", "report"),
-    ("errors", "records", "job", "clock", "interrupts", "tokens", "settings", "tables", "names", "money"),
+    ("settings", "events", "interrupts"),
+    ("job",),
+    ("tables",),
+    ("errors",),
+    ("records",),
+    ("clock", "stop", "tokens", "names", "money"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -34,14 +40,6 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 SIDEWAYS = {
     ("report", "ledger"): "a summary is read from parts and, like them, appears whole or not at all",
     ("report", "rows"): "a copy of results says JSON text as JSON, and times in the words in which rows read them",
-    ("job", "errors"): "a wrong job is a JobError",
-    ("job", "tables"): "a job is made of tables",
-    ("tables", "errors"): "a wrong table is a JobError",
-    ("tables", "names"): "an unknown key is told with the one that was perhaps meant",
-    ("settings", "job"): "a setting's default is the job's",
-    ("errors", "records"): "a fault may carry the usage that its endpoint stated",
-    ("errors", "money"): "a fault may have cost something",
-    ("records", "money"): "an answer carries what it cost",
 }
 # Arrows that skip the order above: the version number is a constant of the package itself.
 VERSION_READERS = {"cli.app", "runner.assembly"}
@@ -53,7 +51,7 @@ OWNERS = {
     "certifi": {"wire.tls"},
     "python_socks": {"wire.socks"},
     "brotli": {"wire.decode.unpack"},
-    "tenacity": {"pace.retry"},
+    "tenacity": {"ledger.store"},
     "polars": {"runner.outcome"},
     "pyarrow": {
         "rows",

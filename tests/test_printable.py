@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import EndpointError, Kind
+from batchrun.events import Paused
 from batchrun.report.progress import Progress, printable
 
 STEERING = {
@@ -56,5 +57,5 @@ def test_any_text_becomes_printable(text: str) -> None:
 def test_messages_of_the_endpoint_go_through_it() -> None:
     """A pause is told with the endpoint's own words, made safe."""
     out = io.StringIO()
-    Progress("log", 1, out).pause(EndpointError(Kind.CREDENTIALS, "no\x1b[2J\u202e"), 0.0)
+    Progress("log", 1, out).hear(Paused(EndpointError(Kind.CREDENTIALS, "no\x1b[2J\u202e"), 0.0))
     assert out.getvalue().replace("\n", "").isprintable()

@@ -25,6 +25,7 @@ import httpx
 
 import batchrun
 from batchrun.clock import SystemClock
+from batchrun.events import Done, Event
 from batchrun.runner.outcome import Outcome
 
 BEGIN = 100.0
@@ -204,22 +205,18 @@ class Scripted(httpx.AsyncBaseTransport):
 
 
 class Recorder:
-    """An observer that keeps every call of its methods as (seconds of the run, name, arguments)."""
+    """A listener that keeps every event with the second of the run in which it came."""
 
     def __init__(self) -> None:
         self._begin = asyncio.get_running_loop().time()
-        self.calls: list[tuple[float, str, tuple[Any, ...]]] = []
+        self.events: list[tuple[float, Event]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def keep(*args: Any, **more: Any) -> None:
-            at = asyncio.get_running_loop().time() - self._begin
-            self.calls.append((at, name, (*args, *more.values())))
-
-        return keep
+    def hear(self, event: Event) -> None:
+        self.events.append((asyncio.get_running_loop().time() - self._begin, event))
 
 
 class Story(NamedTuple):
-    """A run that was told to its end. `seconds` of virtual time went by, `heard` is what its observer was told (without
+    """A run that was told to its end. `seconds` of virtual time went by, `heard` is what its listener was told (without
     results), `notes` its messages, `asked` every request that reached the endpoint, in order.
     """
 
@@ -227,7 +224,7 @@ class Story(NamedTuple):
     seconds: float
     asked: list[Asked]
     most_in_flight: int
-    heard: list[tuple[float, str, tuple[Any, ...]]]
+    heard: list[tuple[float, Event]]
     notes: list[str]
 
     def asked_between(self, begin: float, end: float) -> int:
@@ -274,13 +271,13 @@ def arun_virtually(
                     job,
                     transport=transport,
                     environ={},
-                    observer=lambda _requests, _prices: told,
+                    listener=lambda _requests, _prices: told.hear,
                     on_note=notes.append,
                     signals=bool(signals),
                     **settings,
                 )
                 tasks.cancel_scope.cancel()
-        heard = [one for one in told.calls if one[1] != "result"]
+        heard = [one for one in told.events if not isinstance(one[1], Done)]
         return Story(outcome, loop.time() - begin, transport.asked, transport.most_in_flight, heard, notes)
 
     before = random.getstate()

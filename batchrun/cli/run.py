@@ -9,6 +9,7 @@ import typer
 from batchrun.cli import flags
 from batchrun.cli.output import stdout_matters_less
 from batchrun.cli.table import cost_table, prices_line, say
+from batchrun.events import Hear
 from batchrun.settings import Settings
 
 EXAMPLES = (
@@ -44,9 +45,9 @@ def command(
         mode = "bar" if sys.stderr.isatty() else "log"
     shown: list[Progress] = []
 
-    def observer(total: int, _prices: Any) -> Progress:
+    def listener(total: int, _prices: Any) -> Hear:
         shown.append(Progress(mode, total))
-        return shown[0]
+        return shown[0].hear
 
     def note(message: str) -> None:
         if not quiet:
@@ -57,7 +58,7 @@ def command(
             source,
             fresh=fresh,
             retry_failed=retry_kinds or retry_failed,
-            observer=observer,
+            listener=listener,
             on_note=note,
             signals=True,
             **settings,

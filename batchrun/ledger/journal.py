@@ -29,6 +29,7 @@ class Tally(msgspec.Struct):
 
     `hash` is the identity of what was asked, `ceiling` the most that one attempt may have cost, in pico-dollars (None
     where that is unknown). `cost` is what those that failed are known to have cost, None where none of them was billed.
+    `started_at` is when the last one of this call went on the wire, microseconds since the epoch.
     """
 
     sent: int = 0
@@ -36,6 +37,7 @@ class Tally(msgspec.Struct):
     unconfirmed: int = 0
     hash: str = ""
     ceiling: int | None = None
+    started_at: int | None = None
     cost: Cost | None = None
 
     def pay(self, cost: Cost | None) -> None:
@@ -257,6 +259,11 @@ class Journal:
         self._known = False
         if not known:
             self.append(_header(shard))
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was written since the last sync."""
+        return self._dirty
 
     def append(self, record: Line) -> None:
         """Write one record. Raises LedgerError; where only space was missing (`durable.is_full`) it may be tried again."""

@@ -2,21 +2,23 @@
 
 Called from one event loop (`open`, `sent`, `lost`, `record`) and from threads (`sync`, `seal`). An answer is in the
 journal when `record` returns; a sealed shard's journal is removed only after its part is durable. When the disk is full
-a small reserve is let go, so that answers to what is in flight can still be written down; `full` says so.
+a small reserve is let go, so that answers to what is in flight can still be written down, and the run is asked to stop.
 """
 
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from batchrun.errors import LedgerError
+from batchrun.clock import Clock
+from batchrun.errors import EndpointError, LedgerError
 from batchrun.ledger import durable, parts
 from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.money import Cost
-from batchrun.records import Request, Result, Shard
+from batchrun.records import Answer, Complete, Request, Result, Shard
+from batchrun.stop import Stop, StopSign
 
 KEPT = "paid.jsonl"
 """The journal of answers that were paid for and are no result."""
@@ -44,9 +46,7 @@ class OpenShard:
 
 
 class Ledger:
-    """`inputs_of` makes the input table of a shard, `layout` says which columns its parts have. `full` is the fault of
-    a disk that has no space left, None while there is some.
-    """
+    """`inputs_of` makes the input table of a shard, `layout` says which columns its parts have."""
 
     def __init__(
         self,
@@ -66,11 +66,14 @@ class Ledger:
         self._reserve: durable.Reserve | None = None
         self._kept: Journal | None = None
         self._keeping = threading.Lock()
-        self.full: LedgerError | None = None
+        self._stop: StopSign | None = None
         self.torn: list[str] = []
 
-    def hold_back(self, in_flight: int) -> None:
-        """Set the space aside that the answers to so many requests may need."""
+    def begin(self, in_flight: int, stop: StopSign) -> None:
+        """Before anything is asked: set the space aside that the answers to so many requests may need. `stop` is asked when
+        the disk is full.
+        """
+        self._stop = stop
         size = min(_RESERVE_MOST, max(_RESERVE_LEAST, in_flight * _RESERVE_EACH))
         self._reserve = durable.Reserve(self._dir.state / _RESERVE, size)
 
@@ -156,6 +159,23 @@ class Ledger:
         opened.tallies[result.key].take(result)
         self._append(opened, Line(paid=result))
 
+    def journalled(self, inner: Complete, ceiling: Callable[[Request], int | None], clock: Clock) -> Complete:
+        """`inner`, each attempt told to the journal before it goes on the wire and after it failed. `ceiling` is the most
+        that one may cost, in pico-dollars. Requests are those of open shards.
+        """
+
+        async def complete(request: Request) -> Answer:
+            opened = self._open[request.shard]
+            self.sent(opened, request, ceiling(request))
+            opened.tallies[request.key].started_at = int(clock.epoch() * 1e6)
+            try:
+                return await inner(request)
+            except EndpointError as error:
+                self.lost(opened, request.key, error.unconfirmed, error.kind, error.cost)
+                raise
+
+        return complete
+
     def record(self, opened: OpenShard, result: Result) -> bool:
         """Journal a result; True where it was the shard's last."""
         self._append(opened, Line(result=result))
@@ -170,8 +190,14 @@ class Ledger:
         except LedgerError as error:
             if not durable.is_full(error) or self._reserve is None or not self._reserve.release():
                 raise
-            self.full = error
+            if self._stop is not None:
+                self._stop.ask(Stop("disk", str(error)))
             opened.journal.append(line)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was recorded that might not survive a power loss yet."""
+        return any(opened.journal.is_dirty for opened in self._open.values())
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power loss."""

@@ -38,8 +38,9 @@ class Counts(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """run.json. `requests` is the fingerprint of all that shapes a request's body; `input` names the files and their
     stamps; times are RFC 3339, UTC: `started_at` of the run's beginning, `resumed_at` of the latest call's. `endpoint`
-    is the one that is asked, `state_dir` where the journal and the lock are. `in_vain` says that a guard stopped a run in
-    which nobody was ever answered: what failed in it is no failure of its own.
+    is the one that is asked, `state_dir` where the journal and the lock are. `nobody_answered` says that
+    a run was stopped in which no request was ever answered: what failed in it is no failure of its own. `stop` is the
+    kind of the latest call's stop (stop.Stop), empty where it was not stopped.
     """
 
     state: str
@@ -55,7 +56,8 @@ class Manifest(msgspec.Struct, frozen=True):
     resumed_at: str | None = None
     endpoint: str = ""
     state_dir: str = ""
-    in_vain: bool = False
+    nobody_answered: bool = False
+    stop: str = ""
     format: int = 1
 
 

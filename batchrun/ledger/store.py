@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+import tenacity
+
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger import durable
 
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 _COPY_BLOCK = 8 << 20
+_UPLOADS = 3
+"""So often an upload is tried: what cuts it short mostly passes."""
 
 
 class Store(Protocol):
@@ -188,18 +192,27 @@ class ObjectStore:
                     self._filesystem.delete_file(self._path(name))
 
     def _upload(self, local: Path, name: str) -> None:
-        path, size = self._path(name), local.stat().st_size
         with self._faults(name):
-            try:
-                with local.open("rb") as source, self._filesystem.open_output_stream(path) as target:
-                    shutil.copyfileobj(source, target, _COPY_BLOCK)
-                if self._filesystem.get_file_info(path).size != size:
-                    raise OSError("the upload arrived with another size")
-            except OSError:
-                # whatever arrived is not the file
-                with contextlib.suppress(OSError):
-                    self._filesystem.delete_file(path)
-                raise
+            for attempt in tenacity.Retrying(
+                retry=tenacity.retry_if_exception_type(OSError),
+                stop=tenacity.stop_after_attempt(_UPLOADS),
+                wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
+                reraise=True,
+            ):
+                with attempt:
+                    self._upload_once(local, self._path(name))
+
+    def _upload_once(self, local: Path, path: str) -> None:
+        try:
+            with local.open("rb") as source, self._filesystem.open_output_stream(path) as target:
+                shutil.copyfileobj(source, target, _COPY_BLOCK)
+            if self._filesystem.get_file_info(path).size != local.stat().st_size:
+                raise OSError("the upload arrived with another size")
+        except OSError:
+            # whatever arrived is not the file
+            with contextlib.suppress(OSError):
+                self._filesystem.delete_file(path)
+            raise
 
     def _listing(self, folder: str) -> list[Any]:
         from pyarrow.fs import FileSelector

@@ -11,6 +11,7 @@ import anyio
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
+from batchrun.events import Hear, Learnt, Waiting, nobody
 from batchrun.pace.meters import Meters, Taken
 from batchrun.records import Answer, Complete, Request, StatedLimit
 
@@ -27,9 +28,8 @@ class Limits:
 
     Starts are evenly spaced, which suits endpoints that count by the second, and a little wider than the rate asks for
     (0.2 %, by tokens 2 %): so any window of a minute stays within it. `bound` is the most tokens that a request's answer
-    may have, None where nothing bounds it. `admit` raises for a request that is to wait no longer: it takes nothing from
-    the limits. `on_wait` hears of a stated wait that a person may wonder at; `on_learnt` of a model's limits that the
-    endpoint states and that are kept from then on, in units a minute.
+    may have, None where nothing bounds it. `check` raises for a request that is to wait no longer: it takes nothing from
+    the limits. `hear` is told of a stated wait that a person may wonder at, and of limits that are learnt.
     """
 
     def __init__(
@@ -40,15 +40,13 @@ class Limits:
         *,
         tokens_per_minute: float | None = None,
         bound: Callable[[Request], int | None] = lambda _request: None,
-        admit: Callable[[Request], None] = lambda _request: None,
-        on_wait: Callable[[float, EndpointError], None] = lambda _seconds, _error: None,
-        on_learnt: Callable[[str, dict[str, float]], None] = lambda _model, _limits: None,
+        check: Callable[[Request], None] = lambda _request: None,
+        hear: Hear = nobody,
     ) -> None:
         self._places = anyio.Semaphore(concurrency, fast_acquire=True)
         self._meters = Meters(requests_per_minute, tokens_per_minute, bound, clock)
-        self._admit = admit
-        self._on_wait = on_wait
-        self._on_learnt = on_learnt
+        self._check = check
+        self._hear = hear
         self._clock = clock
         self._turn = anyio.Lock()
         self._paused_until = self._spread_s = 0.0
@@ -64,6 +62,8 @@ class Limits:
                     taken = await self._start(request)
                     if taken is not None:
                         return await self._settled(inner, request, taken)
+                else:
+                    self._check(request)
                 return await self._counted(inner, request)
             finally:
                 self._places.release()
@@ -80,7 +80,7 @@ class Limits:
     def learn(self, model: str, limits: list[StatedLimit]) -> None:
         """Keep the limits that the endpoint states with an answer of a model; they never raise what the user allows."""
         if news := self._meters.learn(model, limits):
-            self._on_learnt(model, news)
+            self._hear(Learnt(model, news))
 
     async def _counted(self, inner: Complete, request: Request) -> Answer:
         started = self._clock.now()
@@ -125,7 +125,7 @@ class Limits:
             and stated_s >= _LONG_WAIT_S
             and self._clock.now() + stated_s > self._paused_until + 1.0
         ):
-            self._on_wait(stated_s, error)
+            self._hear(Waiting(stated_s, error))
         self.pause(guessed_s if stated_s is None else stated_s)
 
     async def _start(self, request: Request) -> Taken | None:
@@ -136,12 +136,13 @@ class Limits:
                 await self._clock.sleep(wait_s + self._spread_s * random.random())  # noqa: S311
                 continue
             if not self._meters.active:
+                self._check(request)
                 return None
             async with self._turn:
                 load = self._meters.load(request)
                 # the first in the line looks again and again: what is settled meanwhile may bring it forward
                 while self._paused_until <= self._clock.now():
-                    self._admit(request)
+                    self._check(request)
                     wait_s = self._meters.wait_s(request, load)
                     if wait_s <= 0:
                         return self._meters.take(request, load)

@@ -1,25 +1,25 @@
-"""Ask again, with full jitter, for as long as it makes sense: the only owner of tenacity (endpoint.md §4–§5).
+"""Ask again, with full jitter, for as long as it makes sense (endpoint.md §4–§5).
 
-The first attempt is made directly; tenacity's machinery is entered only when it failed, so that the common case pays
-nothing for it. What all requests of a run share is a pulse. A fault is held against a row only where it may be the
-row's own.
+A fault is held against a row only where it is the row's own: what all requests of a run share to tell that is their health.
 """
 
 import random
-from collections.abc import Callable
-
-import tenacity
 
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
+from batchrun.events import Hear, Retried
 from batchrun.job import Retry
-from batchrun.pace.pulse import OUTAGE_KINDS, Pulse
+from batchrun.pace.health import Health, Rest
+from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy
 from batchrun.records import Answer, Complete, Request
+from batchrun.stop import UNANSWERED, Stop, StopSign
 
 _FIRST_WAIT_S = 0.5
-_MALFORMED_ATTEMPTS = 3
+_ODD_ATTEMPTS = 3
+"""An answer that can't be read, or has nothing in it, was likely paid for: it is asked for twice more."""
 _FINAL = ROW_KINDS | FATAL_KINDS
 _SPREAD = 0.1
+_HARDLY_S = 0.25
 ALONE_S = 120.0
 """A request that is rate limited for so long with nothing beside it never gets through: two windows of a minute."""
 PASSED_OVER = 20.0
@@ -28,155 +28,156 @@ happens once in e²⁰ times.
 """
 
 
-def retrying(
-    inner: Complete,
-    settings: Retry,
-    clock: Clock,
-    on_retry: Callable[[EndpointError], None],
-    on_outage: Callable[[EndpointError, float], None] = lambda _error, _patience_s: None,
-    pulse: Pulse | None = None,
-) -> Complete:
-    """`inner`, asked again after faults that may pass.
+class Retrying:
+    """Asks again after faults that may pass.
 
-    `max_attempts` are those that count. A rate limit doesn't: the endpoint said to come back; nor does an outage, which
-    is nobody's fault: but where a request alone is always refused while others are answered, it ends and says so.
-    `on_outage` hears of every fault while nobody is answered for long, and for how many seconds rows are still asked.
+    `max_attempts` are those that count. A rate limit doesn't: the endpoint said to come back; nor does an outage, which is
+    nobody's fault. But where a request alone is always refused while others are answered, it ends and says so. Where all
+    that is left fails, and nothing tells whether it is the endpoint or the rows, the run is stopped.
     """
-    pulse = pulse or Pulse(clock)
-
-    async def complete(request: Request) -> Answer:
-        pulse.asking += 1
-        before = pulse.answers.count
-        try:
-            try:
-                answer = await inner(request)
-            except EndpointError as error:
-                pulse.failed_at_first(error)
-                if not _may_pass(error) and not pulse.excuses(error):
-                    raise
-                again = _Again(inner, settings, clock, on_retry, on_outage, pulse, error, before)
-                answer = await again(request)
-            pulse.beat(answer)
-            return answer
-        finally:
-            pulse.asking -= 1
-
-    return complete
-
-
-class _Again:
-    """The attempts of one request after its first one failed with `first`; `answers` were given before that was made."""
 
     def __init__(
-        self,
-        inner: Complete,
-        settings: Retry,
-        clock: Clock,
-        on_retry: Callable[[EndpointError], None],
-        on_outage: Callable[[EndpointError, float], None],
-        pulse: Pulse,
-        first: EndpointError,
-        answers: int,
+        self, settings: Retry, clock: Clock, stop: StopSign, health: Health, rest: Rest, hear: Hear, policy: Policy
     ) -> None:
-        self._inner = inner
-        self._settings = settings
-        self._clock = clock
-        self._on_retry = on_retry
-        self._on_outage = on_outage
-        self._pulse = pulse
-        self._first: EndpointError | None = first
-        self._answers = answers
-        self._counted = self._excused = self._beside = 0
-        self._malformed = 0
-        self._is_held = self._is_excused = False
-        self._limits = _RateLimits(settings.max_attempts, clock, pulse)
+        self.settings = settings
+        self.clock = clock
+        self.stop = stop
+        self.health = health
+        self.rest = rest
+        self.hear = hear
+        self.policy = policy
 
-    async def __call__(self, request: Request) -> Answer:
-        loop = tenacity.AsyncRetrying(
-            sleep=self._clock.sleep,
-            stop=self._enough,
-            wait=self._wait_s,
-            retry=tenacity.retry_if_exception(self._goes_on),
-            before_sleep=lambda state: self._on_retry(_error(state)),
-            reraise=True,
-        )
-        answer: Answer = await loop(self._attempt, request)
-        return answer
+    def wrap(self, inner: Complete) -> Complete:
+        """`inner`, asked until it answers, fails for good, or the run is stopped."""
+        health = self.health
 
-    async def _attempt(self, request: Request) -> Answer:
-        try:
-            if self._first is not None:
-                first, self._first = self._first, None
-                raise first
-            return await self._inner(request)
-        except EndpointError as error:
-            self._is_excused = self._pulse.excuses(error)
-            self._is_held = not self._is_excused and error.kind is not Kind.RATE_LIMITED
-            if self._is_held:
-                self._counted += 1
-                self._malformed += error.kind in (Kind.MALFORMED, Kind.EMPTY_OUTPUT)
-                self._beside += self._answers < self._pulse.answers.count
-            elif self._is_excused:
-                self._excused += 1
-            else:
-                self._limits.add(error)
-            self._answers = self._pulse.answers.count
-            if self._pulse.lasting_outage:
-                self._on_outage(error, self._pulse.patience_s)
-            raise
+        async def complete(request: Request) -> Answer:
+            health.asking += 1
+            course: _Course | None = None
+            try:
+                while True:
+                    try:
+                        return await inner(request)
+                    except EndpointError as error:
+                        course = course or _Course(self, request)
+                        wait_s = course.wait_s(error)
+                        self.hear(Retried(error))
+                        await self.clock.sleep(wait_s)
+                        # what was answered meanwhile may have told that this fault was the row's own
+                        if course.is_over(error):
+                            raise
+            finally:
+                health.asking -= 1
+                if course is not None:
+                    health.forget(request.key)
 
-    def _goes_on(self, error: BaseException) -> bool:
-        return _may_pass(error) or (self._is_excused and isinstance(error, EndpointError))
+        return complete
 
-    def _enough(self, state: tenacity.RetryCallState) -> bool:
-        if self._is_held and self._malformed >= _MALFORMED_ATTEMPTS:
+
+class _Course:
+    """The attempts of one request after its first one failed."""
+
+    def __init__(self, retrying: Retrying, request: Request) -> None:
+        self._most = retrying.settings.max_attempts
+        self._longest_s = retrying.settings.max_wait_s
+        self._retrying = retrying
+        self._health = retrying.health
+        self._key = request.key
+        self._faults = self._other = 0
+        self._limits = _RateLimits(self._most, retrying.clock, retrying.health)
+
+    def wait_s(self, error: EndpointError) -> float:
+        """How long to wait before it is asked again, seconds. Raises the error where that makes no sense, Stopped where the
+        run ends with it.
+        """
+        self._faults += 1
+        if not self._may_pass(error):
+            raise error
+        if error.kind is Kind.RATE_LIMITED:
+            self._limits.add(error)
+        elif error.kind in SILENT_KINDS:
+            if self.is_over(error):
+                raise error
+            self._may_end_the_run(error)
+        else:
+            self._other += 1
+            if self._other >= (_ODD_ATTEMPTS if error.kind is Kind.EMPTY_OUTPUT else self._most):
+                raise error
+        return self._jittered(error.retry_after_s)
+
+    def is_over(self, error: EndpointError) -> bool:
+        """Whether the request has failed often enough, and by itself."""
+        if error.kind not in SILENT_KINDS:
+            return False
+        if error.kind is Kind.MALFORMED and self._health.is_ill(self._key, _ODD_ATTEMPTS, error.kind):
             return True
-        if self._is_held and self._counted >= self._settings.max_attempts:
-            return not self._may_be_an_outage(_error(state))
-        given_up = self._is_excused and self._pulse.patience_s <= 0.0
-        return given_up and self._counted + self._excused >= self._settings.max_attempts
+        return self._health.is_ill(self._key, self._most)
 
-    def _may_be_an_outage(self, error: EndpointError) -> bool:
-        """Whether one of the last rows, which was hardly ever asked beside others that had their answers, had better wait."""
-        most = self._settings.max_attempts
-        alone = most > 1 and 2 * self._beside < most and self._pulse.is_last()
-        return alone and error.kind in OUTAGE_KINDS and self._pulse.recently_well
+    def _may_pass(self, error: EndpointError) -> bool:
+        """Whether asking again makes sense. What the endpoint says itself (x-should-retry) overrides its kind, but what
+        holds for one row does not hold for all of them.
+        """
+        if error.should_retry is None:
+            return error.kind not in _FINAL
+        return error.should_retry or (error.kind in SILENT_KINDS and self._health.is_silent)
 
-    def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """U(0, min(max_wait, 0.5·2ⁿ)) seconds; a stated wait is a floor, with a little jitter on top."""
-        longest = min(self._settings.max_wait_s, _FIRST_WAIT_S * 2.0 ** min(state.attempt_number, 30))
-        stated = _error(state).retry_after_s
-        if stated is not None:
-            return stated + random.uniform(0, min(longest, 1.0 + _SPREAD * stated))  # noqa: S311
-        return random.uniform(0, longest)  # noqa: S311
+    def _may_end_the_run(self, error: EndpointError) -> None:
+        """Stop the run where only rows are left that nobody answers, and nobody can tell why: a stopped run goes on with
+        the same command, a row that is wrongly failed is lost. If they stopped an earlier call too, they fail.
+        """
+        health, rest = self._health, self._retrying.rest
+        if not rest.is_last or health.attempts(self._key) < self._most or health.is_silent:
+            return
+        if rest.stuck_again and health.silent_s >= self._retrying.policy.never_answered_s:
+            raise error
+        if health.patience_s(error.kind) <= 0.0 or error.kind not in FREE_KINDS:
+            left = f"{health.asking} request{'s are' if health.asking > 1 else ' is'} left"
+            self._retrying.stop.ask(
+                Stop(
+                    UNANSWERED,
+                    f"stopped ({error.kind}): {left}, and the endpoint answers none of them: {error.message}; nothing else "
+                    "is left to tell whether the endpoint is down or they can't be answered. Run the same command again: "
+                    "what is refused again is recorded as failed",
+                )
+            )
+            self._retrying.stop.check()
+
+    def _jittered(self, stated: float | None) -> float:
+        """U(0, min(max_wait, 0.5·2ⁿ)) seconds; a stated wait is a floor, with a little jitter on top. One that is hardly
+        any takes no brake away.
+        """
+        longest = min(self._longest_s, _FIRST_WAIT_S * 2.0 ** min(self._faults, 30))
+        if stated is None or stated < _HARDLY_S:
+            return random.uniform(0, longest)  # noqa: S311
+        return stated + random.uniform(0, min(longest, 1.0 + _SPREAD * stated))  # noqa: S311
 
 
 class _RateLimits:
     """The rate limits of one request: none of them counts, unless it is this request that never gets through."""
 
-    def __init__(self, most: int, clock: Clock, pulse: Pulse) -> None:
+    def __init__(self, most: int, clock: Clock, health: Health) -> None:
         self._most = most
         self._clock = clock
-        self._pulse = pulse
+        self._health = health
         self._count = self._alone = 0
         self._since = self._alone_since = self._shares = 0.0
         self._answers = 0
 
     def add(self, error: EndpointError) -> None:
-        """Count one. Where the request will never get through, the error becomes final and says so."""
+        """Count one. Where the request will never get through, raise the error, which says so."""
         now = self._clock.now()
         if not self._count:
             self._since = self._alone_since = now
-            self._answers, self._shares = self._pulse.answers.count, self._pulse.shares
+            self._answers, self._shares = self._health.answers, self._health.shares
         self._count += 1
-        if self._pulse.asking > 1:
+        if self._health.asking > 1:
             self._alone, self._alone_since = 0, now
         else:
             self._alone += 1
         if self._alone >= self._most and now - self._alone_since >= ALONE_S:
             beside = "nothing else was in flight"
-        elif self._count >= self._most and self._pulse.shares - self._shares >= PASSED_OVER:
-            beside = f"{self._pulse.answers.count - self._answers} others were answered"
+        elif self._count >= self._most and self._health.shares - self._shares >= PASSED_OVER:
+            beside = f"{self._health.answers - self._answers} others were answered"
         else:
             return
         error.message = (
@@ -184,18 +185,4 @@ class _RateLimits:
             "perhaps it is larger than the whole limit"
         )
         error.args = (error.message,)
-        error.should_retry = False
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether asking again makes sense. What the endpoint says itself (x-should-retry) overrides its kind."""
-    if not isinstance(error, EndpointError):
-        return False
-    return error.kind not in _FINAL if error.should_retry is None else error.should_retry
-
-
-def _error(state: tenacity.RetryCallState) -> EndpointError:
-    assert state.outcome is not None
-    error = state.outcome.exception()
-    assert isinstance(error, EndpointError)
-    return error
+        raise error

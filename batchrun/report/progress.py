@@ -11,9 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from batchrun.errors import EndpointError
+from batchrun.events import Done, Draining, Event, Learnt, Paused, Resumed, Retried, Skipped, Waiting
 from batchrun.money import dollars
-from batchrun.records import Result
 
 _LOG_EVERY_S = 5.0
 _LOG_A_PAUSE_EVERY_S = 60.0
@@ -22,7 +21,7 @@ _RATE_OVER_S = 30.0
 
 
 class Progress:
-    """An observer of a run. `mode` is bar, log or none."""
+    """A listener to a run. `mode` is bar, log or none."""
 
     def __init__(self, mode: str, total: int, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -40,8 +39,32 @@ class Progress:
             else None
         )
 
-    def skip(self, requests: int) -> None:
-        """Requests of sealed shards: done before this run, and not read."""
+    def hear(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Done():
+                self._done(event)
+            case Retried():
+                self._retried(event)
+            case Skipped():
+                self._skipped(event.requests)
+            case Paused():
+                self._note = _PAUSED
+                long = f" for up to {clock(event.patience_s)}" if event.patience_s > 0 else ""
+                self.say(f"{_time()} paused, probing the endpoint{long}: {event.error.message}")
+            case Resumed():
+                self._resumed(event)
+            case Waiting():
+                until = time.strftime("%H:%M:%S", time.localtime(time.time() + event.seconds))
+                asks = f"the endpoint asks to wait {clock(event.seconds)}, until {until}"
+                self.say(f"{_time()} {asks}: {event.error.message}")
+            case Learnt():
+                self.say(f"the endpoint allows {stated(event.limits)} for {event.model}: that is kept")
+            case Draining():
+                wait = f"waiting up to {event.grace_s:g} s for {event.in_flight} requests in flight"
+                self.say(f"stopping: {wait} (Ctrl-C again to end at once)")
+
+    def _skipped(self, requests: int) -> None:
         self.done += requests
         self.stored += requests
         if self._bar is not None and requests:
@@ -49,10 +72,11 @@ class Progress:
             self._bar.update(requests)
             self._bar.unpause()
 
-    def result(self, result: Result, *, stored: bool) -> None:
+    def _done(self, event: Done) -> None:
+        result = event.result
         self.done += 1
         self.failed += result.status != "ok"
-        if stored:
+        if event.stored:
             self.stored += 1
         else:
             self.asked += 1
@@ -66,37 +90,21 @@ class Progress:
         elif self._mode == "log":
             self._log()
 
-    def retry(self, error: EndpointError) -> None:
+    def _retried(self, event: Retried) -> None:
         self.retries += 1
         if self._note != _PAUSED:
-            self._note = f"retrying: {error.kind}"
+            self._note = f"retrying: {event.error.kind}"
         if self._mode == "log":
             self._log()
 
-    def pause(self, error: EndpointError, patience_s: float) -> None:
-        self._note = _PAUSED
-        long = f" for up to {clock(patience_s)}" if patience_s else ""
-        self.say(f"{_time()} paused, probing the endpoint{long}: {error.message}")
-
-    def resume(self, after_s: float, answered: bool) -> None:
+    def _resumed(self, event: Resumed) -> None:
         self._note = ""
         self._marks.clear()  # the pace of before and of the pause says nothing of what comes
         self._logged = time.monotonic()
         self._mark(self._logged)
-        back = "the endpoint answers again, after" if answered else "no answer to the last rows for"
-        self.say(f"{_time()} {back} {clock(after_s)}{'' if answered else ': they are asked to their end'}")
-
-    def waiting(self, seconds: float, error: EndpointError) -> None:
-        until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
-        self.say(f"{_time()} the endpoint asks to wait {clock(seconds)}, until {until}: {error.message}")
-
-    def learnt(self, model: str, limits: dict[str, float]) -> None:
-        self.say(f"the endpoint allows {stated(limits)} for {model}: that is kept")
-
-    def draining(self, in_flight: int, grace_s: float) -> None:
-        self.say(
-            f"stopping: waiting up to {grace_s:g} s for {in_flight} requests in flight (Ctrl-C again to end at once)"
-        )
+        back = "the endpoint answers again, after" if event.answered else "no answer to the last rows for"
+        end = "" if event.answered else ": they are asked to their end"
+        self.say(f"{_time()} {back} {clock(event.after_s)}{end}")
 
     def say(self, message: str) -> None:
         """A message above the bar, or a line of the log."""

@@ -69,8 +69,8 @@ class RequestBuilder:
     def per_row(self) -> int:
         return len(self.variants) * self.samples
 
-    def build(self, row: Row) -> list[Request]:
-        """All requests of a row, in (variant, sample) order. Raises RowError."""
+    def build(self, row: Row, shard: int = 0) -> list[Request]:
+        """All requests of a row of a shard, in (variant, sample) order. Raises RowError."""
         if row.error is not None:
             raise RowError(row.error)
         requests: list[Request] = []
@@ -94,7 +94,7 @@ class RequestBuilder:
             asked = encoded if path == CHAT else path.encode() + b"\n" + encoded
             digest = hashlib.blake2b(asked, digest_size=16).hexdigest()
             requests += [
-                Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream, path)
+                Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream, path, shard)
                 for sample in range(self.samples)
             ]
         return requests

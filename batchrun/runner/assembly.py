@@ -30,7 +30,7 @@ from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.sealed import check_storable
 from batchrun.ledger.store import is_url, shown_url
-from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, StatedLimit
+from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, ShardInfo, StatedLimit
 from batchrun.rows import columns
 from batchrun.rows.files import lasting
 from batchrun.rows.plain import RowError
@@ -139,6 +139,11 @@ class Assembly:
             return shard.table
         return columns.build([row.data for row in shard.rows], inventory.arrow_schema())
 
+    def load(self, info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
+        """A shard with its requests, and the failed results of rows that none can be built from."""
+        shard = self.source.read(info)
+        return shard, *self.requests_of(shard)
+
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
         """A shard's requests, and the failed results of rows that none can be built from."""
         requests: list[Request] = []
@@ -146,7 +151,7 @@ class Assembly:
         variants = [one.name for one in self.builder.variants]
         for row in shard.rows:
             try:
-                requests += self.builder.build(row)
+                requests += self.builder.build(row, shard.info.number)
             except RowError as error:
                 failed += results.unusable(row, str(error), variants, self.builder.samples)
         return requests, failed

@@ -6,7 +6,7 @@ import msgspec
 from batchrun.errors import EndpointError, JobError
 from batchrun.judge.estimate import Estimate
 from batchrun.money import usd
-from batchrun.pace.alarm import mend_of
+from batchrun.pace.advice import advice
 from batchrun.records import Answer, Request, StatedLimit
 from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.prepare import known_shards
@@ -96,7 +96,7 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
             try:
                 answer = await client.complete(request)
             except EndpointError as error:
-                mend = mend_of(error, assembly.key_name)
+                mend = advice(error, assembly.key_name)
                 return Trial(url, request, None, error, mend, limits)
     return Trial(url, request, answer, limits=limits)
 

@@ -8,8 +8,8 @@ from batchrun.ledger.journal import Tally
 from batchrun.records import Answer, Request, Result, Row, Usage
 
 
-def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, started_at: int | None) -> Result:
-    """`started_at` is when the final attempt went on the wire, microseconds since the epoch."""
+def answered(request: Request, answer: Answer, tally: Tally) -> Result:
+    """The result of a request that was answered; `tally` has its attempts."""
     cost = None if answer.cost is None else answer.cost.plus(tally.cost)
     return Result(
         row=request.row,
@@ -24,7 +24,7 @@ def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, star
         reasoning=answer.reasoning,
         tool_calls=answer.tool_calls,
         model=answer.model,
-        endpoint=endpoint,
+        endpoint=answer.endpoint,
         response_id=answer.response_id,
         system_fingerprint=answer.system_fingerprint,
         created=answer.created,
@@ -34,7 +34,7 @@ def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, star
         embeddings=answer.embeddings,
         attempts=tally.sent,
         unconfirmed_attempts=tally.unconfirmed,
-        started_at=started_at,
+        started_at=tally.started_at,
         asked_model=request.model,
         cost=None if cost is None else cost.total,
         input_cost=None if cost is None else cost.input,
@@ -43,8 +43,9 @@ def answered(request: Request, answer: Answer, tally: Tally, endpoint: str, star
     )
 
 
-def failed(request: Request, error: EndpointError, tally: Tally, endpoint: str, started_at: int | None) -> Result:
-    """`tally` has no attempts where the request was refused before it was sent; `started_at` is None then."""
+def failed(request: Request, error: EndpointError, tally: Tally | None) -> Result:
+    """The result of a request that failed for good; `tally` is None where it was refused before it was sent."""
+    tally = tally or Tally()
     usage, cost = error.usage, tally.cost
     return Result(
         row=request.row,
@@ -54,14 +55,14 @@ def failed(request: Request, error: EndpointError, tally: Tally, endpoint: str, 
         request_hash=request.hash,
         status="failed",
         model=request.model,
-        endpoint=endpoint,
+        endpoint=error.endpoint,
         error_kind=error.kind,
         error_status=error.status,
         error_message=error.message,
         response=error.body,
         attempts=tally.sent,
         unconfirmed_attempts=tally.unconfirmed,
-        started_at=started_at,
+        started_at=tally.started_at,
         asked_model=request.model,
         cost=None if cost is None else cost.total,
         input_cost=None if cost is None else cost.input,

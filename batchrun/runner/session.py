@@ -16,27 +16,26 @@ import msgspec
 from batchrun.clock import SystemClock
 from batchrun.engines import local
 from batchrun.errors import JobError, LedgerError
+from batchrun.events import Hear, Skipped
 from batchrun.interrupts import Interrupts
-from batchrun.judge.estimate import Ceiling, most_completion_tokens
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
-from batchrun.pace.guard import Guard
-from batchrun.pace.limits import Limits
-from batchrun.pace.pulse import Pulse
-from batchrun.pace.retry import retrying
-from batchrun.records import Complete
 from batchrun.report.status import read_progress
 from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly, opened
-from batchrun.runner.observer import Counting, Observer
+from batchrun.runner.backlog import FEW, Backlog
+from batchrun.runner.counter import Counter
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
-from batchrun.runner.window import Runner
+from batchrun.runner.shards import ShardLoop
+from batchrun.runner.stack import Stack
+from batchrun.runner.window import Window
+from batchrun.stop import UNANSWERED, Stop, StopSign
 from batchrun.wire.transport import Transport
 
 
@@ -54,7 +53,7 @@ class Session:
         *,
         fresh: bool,
         retried: frozenset[str] | None,
-        observer: Callable[[int, Prices], Observer] | None,
+        listener: Callable[[int, Prices], Hear] | None,
         transport: Transport | None,
     ) -> Outcome:
         """Run or go on. `retried` are the kinds of failures that are asked again, all where empty, none for None."""
@@ -64,8 +63,8 @@ class Session:
             inventory = await anyio.to_thread.run_sync(self._assembly.scan, lambda _requests: check())
             if inventory.rows and (aside := self._dir.set_aside()) is not None:
                 self._note(f"the old run is set aside in {aside}")
-        manifest = self._dir.read_manifest()
-        if manifest is not None and manifest.in_vain and manifest.counts.failed:
+        earlier = manifest = self._dir.read_manifest()
+        if manifest is not None and manifest.nobody_answered and manifest.counts.failed:
             retried = frozenset()
         preparation = Preparation(self._assembly, check, retried=retried)
         if inventory is None:
@@ -91,25 +90,31 @@ class Session:
             self._dir.write_manifest(manifest)
         except LedgerError as error:  # nothing has been sent
             raise JobError(f"the output cannot be written: {error}") from None
-        counter = Counting(self._dir.say)
+        earlier = earlier or manifest
+        backlog = Backlog(
+            others_ok=earlier.counts.ok > 0,
+            stuck=earlier.stop == UNANSWERED,
+            few=max(FEW, earlier.counts.requests // 10),
+        )
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
-            if observer is not None:
-                counter.tell(observer(manifest.counts.requests, self._assembly.prices))
-            message, code = await self._ask(inventory, counter, transport)
-            if message is None:
+            listeners = [] if listener is None else [listener(manifest.counts.requests, self._assembly.prices)]
+            counter = Counter(self._dir.say, listeners)
+            stop = await self._ask(inventory, backlog, counter.hear, transport)
+            if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
                 return self._outcome(counts, counter.asked)
         except LedgerError as error:
-            message, code = str(error), error.exit_code
-        counts = await anyio.to_thread.run_sync(self._stop, manifest, message, code)
-        if counts.failed and code == LedgerError.exit_code:
+            stop, counter = Stop("disk", str(error), error.exit_code), Counter(self._dir.say, [])
+        counts = await anyio.to_thread.run_sync(self._stop, manifest, stop)
+        message = stop.message
+        if counts.failed and stop.exit_code == LedgerError.exit_code:
             asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"
             message = f"{message}; {counts.failed} had failed before that, {asked}"
         return msgspec.structs.replace(
             self._outcome(counts, counter.asked),
             message=message,
-            exit_code=code,
+            exit_code=stop.exit_code,
             held=Held(self._dir, opens=True),
             open_table=self._assembly.open_table(inventory),
         )
@@ -127,86 +132,50 @@ class Session:
         return self._dir.sealed() == {info.number for info in inventory.shards}
 
     async def _ask(
-        self, inventory: Inventory, counter: Counting, transport: Transport | None
-    ) -> tuple[str | None, int]:
-        """Ask what is left; returns (why it stopped or None, exit code)."""
+        self, inventory: Inventory, backlog: Backlog, hear: Hear, transport: Transport | None
+    ) -> Stop | None:
+        """Ask what is left; returns why it stopped, None where all is done."""
+        stop = StopSign()
         ledger = self._assembly.ledger(inventory)
         try:
             with self._assembly.live_url() as url:
                 async with opened(transport, url, self._note) as wire:
-                    ended = await self._pass(url, wire, ledger, inventory, counter)
+                    await self._pass(url, wire, ledger, inventory, stop, backlog, hear)
             await anyio.to_thread.run_sync(ledger.close)
-        except JobError as error:  # the input is not what it was: the rows that were asked have their answers
-            ledger.close()
-            return str(error), LedgerError.exit_code
         except BaseException:
             with contextlib.suppress(LedgerError):  # the first fault is the one to tell of
                 ledger.close()
             raise
         for torn in ledger.torn:
             self._note(f"{torn}: an unfinished last record was dropped (the writer had died in it)")
-        return ended
+        return stop.stop
 
     async def _pass(
-        self, url: str, wire: Transport, ledger: Ledger, inventory: Inventory, watcher: Counting
-    ) -> tuple[str | None, int]:
-        clock = SystemClock()
-        job = self._assembly.job
+        self,
+        url: str,
+        wire: Transport,
+        ledger: Ledger,
+        inventory: Inventory,
+        stop: StopSign,
+        backlog: Backlog,
+        hear: Hear,
+    ) -> None:
+        assembly, job = self._assembly, self._assembly.job
         assert isinstance(job.limits.concurrency, int)
-        ledger.hold_back(job.limits.concurrency)
-        pulse = Pulse(clock, lambda: runner.is_last())  # noqa: PLW0108 - made below
-        guard = Guard(
-            clock,
-            watcher.pause,
-            watcher.resume,
-            key_env=self._assembly.key_name,
-            is_last=lambda: watcher.ok > 0 and runner.is_last_again(),
-            scout=lambda: runner.scout(),  # noqa: PLW0108 - made below
-            pulse=pulse,
-        )
-        limits = Limits(
-            job.limits.concurrency,
-            job.limits.requests_per_minute,
-            clock,
-            tokens_per_minute=job.limits.tokens_per_minute,
-            bound=most_completion_tokens,
-            admit=guard.check,
-            on_wait=watcher.waiting,
-            on_learnt=watcher.learnt,
-        )
-
-        def stack(announced: Complete) -> Complete:
-            attempts = guard.wrap(limits.wrap(guard.admit(announced)))
-            return retrying(attempts, job.retry, clock, watcher.retry, guard.suspend, pulse)
-
-        runner = Runner(
-            read=self._assembly.source.read,
-            build=self._assembly.requests_of,
-            client=self._assembly.client(url, wire, raw=job.output.raw, on_limits=limits.learn).complete,
-            stack=stack,
-            guard=guard,
-            in_flight=lambda: limits.in_flight,
-            ledger=ledger,
-            ceiling=Ceiling(self._assembly.prices, self._assembly.endpoint),
-            endpoint=self._assembly.endpoint,
-            concurrency=job.limits.concurrency,
-            clock=clock,
-            observer=watcher,
-            grace_s=job.timeouts.drain,
-        )
+        ledger.begin(job.limits.concurrency, stop)
+        stack = Stack(job, SystemClock(), stop, backlog, hear, assembly.key_name, assembly.endpoint)
+        client = assembly.client(url, wire, raw=job.output.raw, on_limits=stack.limits.learn)
+        complete = stack.around(client.complete, ledger, assembly.prices)
+        window = Window(complete, lambda: stack.health.in_flight, backlog, ledger, stop, hear, job.limits.concurrency)
+        loop = ShardLoop(assembly.load, ledger, window, stop, hear, job.timeouts.drain)
         sealed = self._dir.sealed()
         done = sum(info.rows for info in inventory.shards if info.number in sealed)
-        watcher.skip(done * self._assembly.builder.per_row)
-        self._interrupts.drains = runner
+        hear(Skipped(done * assembly.builder.per_row))
+        self._interrupts.drains = stop
         try:
-            await local.run(runner, [info for info in inventory.shards if info.number not in sealed])
+            await local.run(window, loop, [info for info in inventory.shards if info.number not in sealed])
         finally:
             self._interrupts.drains = None
-        if self._interrupts.signal is not None:
-            return self._interrupts.message, self._interrupts.exit_code
-        if guard.fault is not None:
-            return guard.message(), 3
-        return None, 0
 
     def _finish(self, manifest: Manifest, inventory: Inventory) -> Counts:
         """Parts → results.parquet → cost_summary.parquet → a manifest that says complete; then the parts may go."""
@@ -227,15 +196,22 @@ class Session:
         self._drop_parts()
         return counts
 
-    def _stop(self, manifest: Manifest, message: str, code: int) -> Counts:
+    def _stop(self, manifest: Manifest, stop: Stop) -> Counts:
         counts = manifest.counts
         # on a disk that is full or broken the manifest can't be written either: `status` then says `interrupted`
         with contextlib.suppress(LedgerError):
             done = read_progress(self._dir)
             counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
-            in_vain = code == LedgerError.exit_code and not counts.ok
+            nobody = stop.exit_code == LedgerError.exit_code and not counts.ok
             self._dir.write_manifest(
-                msgspec.structs.replace(manifest, state="stopped", message=message, counts=counts, in_vain=in_vain)
+                msgspec.structs.replace(
+                    manifest,
+                    state="stopped",
+                    message=stop.message,
+                    counts=counts,
+                    nobody_answered=nobody,
+                    stop=stop.kind,
+                )
             )
         return counts
 

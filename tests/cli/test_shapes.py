@@ -66,7 +66,7 @@ def test_a_mixed_file(mixed: Callable[..., Any]) -> None:
 
 def test_a_mixed_file_is_gone_on_with(mixed: Callable[..., Any]) -> None:
     """After a stop the vectors and texts that were there are kept, exactly, and nothing is asked twice."""
-    job = mixed(faults=(Fault(status=401, match="red scarf", times=2),))
+    job = mixed(faults=(Fault(status=402, match="red scarf", times=2),))
     first = job.run("--concurrency", "1", code=3)
     assert first >= 9
     assert job.status()["done"] == 8

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from batchrun.errors import EndpointError, Kind
+from batchrun.events import Waiting
 from batchrun.pace.limits import Limits
 from batchrun.records import Answer, Request, Usage
 from virtual import FakeClock
@@ -184,7 +185,9 @@ async def test_a_long_wait_is_told_once() -> None:
     clock = FakeClock()
     endpoint = Endpoint(clock, takes_s=0.1)
     told: list[float] = []
-    limits = Limits(8, None, clock, on_wait=lambda seconds, _error: told.append(seconds))
+    limits = Limits(
+        8, None, clock, hear=lambda event: told.append(event.seconds) if isinstance(event, Waiting) else None
+    )
     complete = limits.wrap(endpoint.complete)
 
     async def refused() -> None:

@@ -10,8 +10,9 @@ import pytest
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.job import Retry
 from batchrun.pace import retry
-from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Request, Usage
+
+from .run import retrying
 
 REQUEST = Request(0, "0", "default", 0, b"{}", "h", "m")
 ANSWER = Answer("x", Usage(1, 1, 2))
@@ -84,41 +85,18 @@ async def test_a_final_fault_is_not_asked_again(kind: Kind, before: int) -> None
     """A fault that asking can't mend ends the request at once, first or later."""
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.SERVER)] * before + [fault(kind)])
     with pytest.raises(EndpointError) as caught:
-        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
+        await retrying(endpoint.complete, Retry(), clock)(REQUEST)
     assert caught.value.kind is kind
     assert (endpoint.asked, len(clock.slept)) == (before + 1, before)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("most", [1, 2, 8])
-async def test_max_attempts(most: int) -> None:
-    """`max_attempts` attempts are made, and the last fault is the one that is raised."""
-    faults = [fault(Kind.SERVER) for _ in range(20)]
-    clock, endpoint = FakeClock(), Endpoint(faults)
-    seen: list[EndpointError] = []
-    with pytest.raises(EndpointError) as caught:
-        await retrying(endpoint.complete, Retry(max_attempts=most), clock, seen.append)(REQUEST)
-    assert caught.value is faults[most - 1]
-    assert (endpoint.asked, len(seen), len(clock.slept)) == (most, most - 1, most - 1)
 
 
 @pytest.mark.anyio
 async def test_rate_limits_do_not_count() -> None:
     """A rate limit never uses up an attempt: the endpoint said to come back."""
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED, 1.0)] * 50 + [fault(Kind.SERVER)])
-    answer = await retrying(endpoint.complete, Retry(max_attempts=2), clock, lambda _: None)(REQUEST)
+    answer = await retrying(endpoint.complete, Retry(max_attempts=2), clock)(REQUEST)
     assert answer is ANSWER
     assert endpoint.asked == 52
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("kind", TWICE)
-async def test_malformed_and_empty_answers_are_asked_twice_more(kind: Kind) -> None:
-    """An answer that can't be read, or has nothing in it, is asked for twice more, whatever `max_attempts` is."""
-    clock, endpoint = FakeClock(), Endpoint([fault(kind)] * 9)
-    with pytest.raises(EndpointError, match=f"{kind}!"):
-        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
-    assert endpoint.asked == 3
 
 
 @pytest.mark.anyio
@@ -132,7 +110,7 @@ async def test_waits_grow_with_full_jitter_to_the_longest(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(random, "uniform", uniform)
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.SERVER)] * 6)
-    await retrying(endpoint.complete, Retry(max_wait_s=10.0), clock, lambda _: None)(REQUEST)
+    await retrying(endpoint.complete, Retry(max_wait_s=10.0), clock)(REQUEST)
     assert drawn == [(0, 1.0), (0, 2.0), (0, 4.0), (0, 8.0), (0, 10.0), (0, 10.0)]
     assert clock.slept == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
@@ -143,7 +121,7 @@ async def test_a_stated_wait_is_a_floor(stated: float) -> None:
     """A stated wait is kept, however long, with a little jitter on top and never less."""
     for _ in range(20):
         clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED, stated)])
-        await retrying(endpoint.complete, Retry(max_wait_s=2.0), clock, lambda _: None)(REQUEST)
+        await retrying(endpoint.complete, Retry(max_wait_s=2.0), clock)(REQUEST)
         assert stated <= clock.slept[0] <= stated * 1.1 + 1.0
 
 
@@ -156,7 +134,7 @@ async def test_other_exceptions_pass_through() -> None:
 
     clock = FakeClock()
     with pytest.raises(RuntimeError, match="a bug"):
-        await retrying(broken, Retry(), clock, lambda _: None)(REQUEST)
+        await retrying(broken, Retry(), clock)(REQUEST)
     assert clock.slept == []
 
 
@@ -166,7 +144,7 @@ async def test_requests_do_not_share_their_counts() -> None:
     clock = FakeClock()
     for _ in range(3):
         endpoint = Endpoint([fault(Kind.SERVER)])
-        complete = retrying(endpoint.complete, Retry(max_attempts=2), clock, lambda _: None)
+        complete = retrying(endpoint.complete, Retry(max_attempts=2), clock)
         assert await complete(REQUEST) is ANSWER
 
 
@@ -178,7 +156,7 @@ async def test_the_endpoint_may_forbid_a_retry(kind: Kind) -> None:
     error.should_retry = False
     clock, endpoint = FakeClock(), Endpoint([error])
     with pytest.raises(EndpointError):
-        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
+        await retrying(endpoint.complete, Retry(), clock)(REQUEST)
     assert (endpoint.asked, clock.slept) == (1, [])
 
 
@@ -190,10 +168,10 @@ async def test_the_endpoint_may_ask_for_a_retry(kind: Kind) -> None:
     for error in errors:
         error.should_retry = True
     clock, endpoint = FakeClock(), Endpoint(errors[:2])
-    assert await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST) is ANSWER
+    assert await retrying(endpoint.complete, Retry(), clock)(REQUEST) is ANSWER
     endpoint = Endpoint(errors)
     with pytest.raises(EndpointError):
-        await retrying(endpoint.complete, Retry(max_attempts=4), clock, lambda _: None)(REQUEST)
+        await retrying(endpoint.complete, Retry(max_attempts=4), clock)(REQUEST)
     assert endpoint.asked == 4
 
 
@@ -231,19 +209,17 @@ class Timed:
 
     async def complete(self, request: Request) -> Answer:
         async with self.places:
-            began = self.clock.time
             self.asked.append(request.row)
             await self.clock.sleep(0.1)
             error = self.says(request.row, self.clock.time - 100.0)
         if error is not None:
-            error.began_at = began
             raise error
         return ANSWER
 
 
 async def run(endpoint: Timed, rows: int, window: int, settings: Retry) -> dict[int, object]:
     """All rows through one wrapper, `window` of them in progress; what each ended in."""
-    complete = retrying(endpoint.complete, settings, endpoint.clock, lambda _: None)
+    complete = retrying(endpoint.complete, settings, endpoint.clock)
     left = list(reversed(range(rows)))
     ended: dict[int, object] = {}
 
@@ -273,33 +249,35 @@ async def test_an_outage_of_an_hour_ends_no_row(kind: Kind) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_row_that_fails_alone_ends_after_max_attempts() -> None:
-    """The same fault on one row, while others are answered, ends that row and no other."""
+@pytest.mark.parametrize("most", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", PASSING)
+async def test_a_row_that_fails_alone_ends_after_max_attempts(kind: Kind, most: int) -> None:
+    """The same fault on one row, while others are answered, ends that row and no other, after just so many attempts."""
     clock = ManyClock()
-    endpoint = Timed(clock, lambda row, _: fault(Kind.SERVER) if row in (3, 60) else None)
-    ended = await run(endpoint, 100, 26, Retry(max_attempts=4))
+    endpoint = Timed(clock, lambda row, _: fault(kind) if row in (3, 60) else None)
+    ended = await run(endpoint, 100, 26, Retry(max_attempts=most))
     assert {row for row, end in ended.items() if end is not ANSWER} == {3, 60}
-    assert (endpoint.asked.count(3), endpoint.asked.count(60), len(endpoint.asked)) == (4, 4, 98 + 8)
+    assert (endpoint.asked.count(3), endpoint.asked.count(60), len(endpoint.asked)) == (most, most, 98 + 2 * most)
 
 
 @pytest.mark.anyio
-async def test_the_last_rows_that_fail_are_no_outage() -> None:
-    """Rows that fail when nothing else is left end too: few that begin then, or many that began beside the others."""
-    for rows, bad in ((100, set(range(95, 100))), (26, set(range(0, 26, 2)))):
-        clock = ManyClock()
-        endpoint = Timed(clock, lambda row, _, bad=bad: fault(Kind.SERVER) if row in bad else None)  # type: ignore[misc]
-        ended = await run(endpoint, rows, 26, Retry(max_attempts=4))
-        assert {row for row, end in ended.items() if end is not ANSWER} == bad
-
-
-@pytest.mark.anyio
-async def test_an_endpoint_that_never_answered_is_no_outage() -> None:
-    """Where nobody was ever answered `max_attempts` holds for every row: a wrong endpoint is not waited for."""
+@pytest.mark.parametrize("kind", TWICE)
+async def test_malformed_and_empty_answers_are_asked_twice_more(kind: Kind) -> None:
+    """An answer that can't be read, or has nothing in it, is asked for twice more, whatever `max_attempts` is."""
     clock = ManyClock()
-    endpoint = Timed(clock, lambda _row, _at: fault(Kind.SERVER))
-    ended = await run(endpoint, 30, 10, Retry(max_attempts=3))
-    assert len(endpoint.asked) == 30 * 3
-    assert ANSWER not in ended.values()
+    endpoint = Timed(clock, lambda row, _: fault(kind) if row == 3 else None)
+    ended = await run(endpoint, 100, 26, Retry())
+    assert {row for row, end in ended.items() if end is not ANSWER} == {3}
+    assert endpoint.asked.count(3) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stated", [0.0, 0.01])
+async def test_a_stated_wait_of_nothing_takes_no_brake_away(stated: float) -> None:
+    """An endpoint that says "at once" with every refusal is asked with growing pauses all the same."""
+    clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED, stated) for _ in range(20)])
+    await retrying(endpoint.complete, Retry(max_wait_s=10.0), clock)(REQUEST)
+    assert sum(clock.slept) > 30.0
 
 
 @pytest.mark.anyio
@@ -307,7 +285,7 @@ async def test_a_request_that_alone_is_always_rate_limited_ends() -> None:
     """With nothing beside it for two minutes, a request that is still refused ends, and says why."""
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.RATE_LIMITED) for _ in range(10_000)])
     with pytest.raises(EndpointError, match="nothing else was in flight: perhaps it is larger") as caught:
-        await retrying(endpoint.complete, Retry(), clock, lambda _: None)(REQUEST)
+        await retrying(endpoint.complete, Retry(), clock)(REQUEST)
     assert caught.value.kind is Kind.RATE_LIMITED
     assert clock.time - 100.0 >= retry.ALONE_S
     assert endpoint.asked < 100

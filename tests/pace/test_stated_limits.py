@@ -9,14 +9,14 @@ import anyio
 import pytest
 
 from batchrun.errors import EndpointError, Kind
+from batchrun.events import Event, Learnt, Paused
 from batchrun.job import Retry
-from batchrun.pace.guard import Guard
 from batchrun.pace.limits import Limits
-from batchrun.pace.retry import retrying
 from batchrun.records import Answer, Request, StatedLimit, Usage
 from virtual import FakeClock
 
 from .providers import Anew, Evenly, Provider
+from .run import gated, retrying
 
 BODY = b'{"messages":[{"content":"' + b"word " * 34 + b'","role":"user"}],"model":"m"}'
 
@@ -32,14 +32,15 @@ class Told:
         self.models: list[str] = []
         self.limits: list[dict[str, float]] = []
 
-    def __call__(self, model: str, limits: dict[str, float]) -> None:
-        self.models.append(model)
-        self.limits.append(limits)
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Learnt):
+            self.models.append(event.model)
+            self.limits.append(event.limits)
 
 
 async def ask(limits: Limits, provider: Provider, requests: list[Request]) -> None:
     """Ask them all, as a run does: some more than the places there are, again after each refusal."""
-    complete = retrying(limits.wrap(provider.complete), Retry(), provider.clock, lambda _error: None)
+    complete = retrying(limits.wrap(provider.complete), Retry(), provider.clock)
     left = iter(requests)
 
     async def work() -> None:
@@ -117,7 +118,7 @@ async def test_a_limit_of_a_day_is_none_of_a_minute(unit: str) -> None:
     clock = FakeClock()
     provider = Provider(clock, {unit: Evenly(14_400, 86_400.0)}, usage=lambda _request: Usage(5, 5, 10))
     told = Told()
-    limits = Limits(16, None, clock, on_learnt=told)
+    limits = Limits(16, None, clock, hear=told.hear)
     provider.hear = functools.partial(limits.learn, "m")
     await ask(limits, provider, [request(number) for number in range(1000)])
     assert rate(provider) >= 0.95 * 16 / 0.5 * 60
@@ -147,21 +148,21 @@ SAID = [
 def test_which_limits_are_of_a_minute(stated: StatedLimit, kept: bool) -> None:
     """Only a limit that is counted by the minute is kept; its name or its numbers tell."""
     told = Told()
-    Limits(1, None, FakeClock(), on_learnt=told).learn("m", [stated])
+    Limits(1, None, FakeClock(), hear=told.hear).learn("m", [stated])
     assert told.limits == ([{stated.unit: stated.limit}] if kept else [])
 
 
 def test_a_limit_of_a_second_is_kept() -> None:
     """A limit of less than a minute is one of a minute too, so many times as large."""
     told = Told()
-    Limits(1, None, FakeClock(), on_learnt=told).learn("m", [StatedLimit("requests", 2, 1, None, 1.0)])
+    Limits(1, None, FakeClock(), hear=told.hear).learn("m", [StatedLimit("requests", 2, 1, None, 1.0)])
     assert told.limits == [{"requests": 120}]
 
 
 def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
     """A limit above what the user allows is not told of; one below is, once, however often it is stated."""
     told = Told()
-    limits = Limits(1, 100, FakeClock(), on_learnt=told)
+    limits = Limits(1, 100, FakeClock(), hear=told.hear)
     for _ in range(3):
         limits.learn("m", [StatedLimit("requests", 500, 499, 0.12), StatedLimit("tokens", 1000, 900, 6.0)])
     assert told.limits == [{"tokens": 1000}]
@@ -174,7 +175,7 @@ async def test_every_scope_of_a_limit_is_kept() -> None:
         clock = FakeClock()
         provider = Provider(clock, {})
         told = Told()
-        limits = Limits(16, None, clock, on_learnt=told)
+        limits = Limits(16, None, clock, hear=told.hear)
         limits.learn("m", [StatedLimit("requests", limit, scope=scope) for scope, limit in limits_of])
         await ask(limits, provider, [request(number) for number in range(30)])
         assert rate(provider) == pytest.approx(60, rel=0.02)
@@ -188,7 +189,7 @@ async def test_each_model_has_its_own_limits() -> None:
         clock = FakeClock()
         provider = Provider(clock, {})
         told = Told()
-        limits = Limits(64, None, clock, on_learnt=told)
+        limits = Limits(64, None, clock, hear=told.hear)
         limits.learn("slow", [StatedLimit("requests", 60, scope=scope)])
         await ask(limits, provider, [request(number, model="fast" if number % 4 else "slow") for number in range(80)])
         assert max(at for at, _ in provider.starts) - 100.0 == pytest.approx(at_the_end, abs=1.5)
@@ -373,8 +374,13 @@ async def test_who_waits_for_its_turn_leaves_when_the_gate_closes() -> None:
     """At a slow rate the probe goes first: those that waited before it are sent back, and take nothing of the limit."""
     clock = FakeClock()
     paused_at: list[float] = []
-    guard = Guard(clock, lambda _error, _patience_s: paused_at.append(clock.now()))
-    limits = Limits(16, 6, clock, admit=guard.check)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Paused):
+            paused_at.append(clock.now())
+
+    gate, health = gated(clock, hear)
+    limits = Limits(16, 6, clock, check=gate.check)
     asked_at: list[float] = []
 
     async def wrong_key_once(_request: Request) -> Answer:
@@ -384,7 +390,7 @@ async def test_who_waits_for_its_turn_leaves_when_the_gate_closes() -> None:
             raise EndpointError(Kind.CREDENTIALS, "no")
         return Answer("x", Usage(1, 1, 2))
 
-    complete = guard.wrap(limits.wrap(guard.admit(wrong_key_once)))
+    complete = gate.wrap(limits.wrap(health.watched(wrong_key_once)))
     async with anyio.create_task_group() as group:
         for number in range(16):
             group.start_soon(complete, request(number))

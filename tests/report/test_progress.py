@@ -12,6 +12,7 @@ import termios
 import pytest
 
 from batchrun.errors import EndpointError, Kind
+from batchrun.events import Done, Learnt, Paused, Resumed, Retried, Waiting
 from batchrun.records import Result
 from batchrun.report import progress
 from batchrun.report.progress import Progress
@@ -28,8 +29,8 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(master, "rb", closefd=True) as seen, os.fdopen(slave, "w", encoding="utf-8") as out:
         shown = Progress("bar", 2, out)
-        shown.result(result(0), stored=False)
-        shown.result(result(1), stored=False)
+        shown.hear(Done(result(0)))
+        shown.hear(Done(result(1)))
         shown.close()
         out.flush()
         text = ""
@@ -43,11 +44,11 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     """A limit that is kept, a pause with its length, its end, a wait that is asked for: a line each."""
     out = io.StringIO()
     shown = Progress("log", 2, out)
-    shown.learnt("gpt-x", {"requests": 500, "input_tokens": 40_000})
-    shown.pause(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0)
-    shown.pause(EndpointError(Kind.CREDIT, "no credit"), 0.0)
-    shown.resume(754.2, True)
-    shown.waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down"))
+    shown.hear(Learnt("gpt-x", {"requests": 500, "input_tokens": 40_000}))
+    shown.hear(Paused(EndpointError(Kind.CONNECT, "cannot connect to host:80: Connection refused"), 3600.0))
+    shown.hear(Paused(EndpointError(Kind.CREDIT, "no credit"), 0.0))
+    shown.hear(Resumed(754.2))
+    shown.hear(Waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down")))
     limits, wait, probe, back, asked = out.getvalue().splitlines()
     assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
     assert wait[8:] == (
@@ -68,22 +69,22 @@ def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyP
     error = EndpointError(Kind.SERVER, "HTTP 502: Bad Gateway")
     for number in range(100):
         now += 0.1
-        shown.result(result(number), stored=False)
-    shown.pause(error, 7190.0)
+        shown.hear(Done(result(number)))
+    shown.hear(Paused(error, 7190.0))
     out.truncate(0)
     for _ in range(720):
         now += 5.0
-        shown.retry(error)
+        shown.hear(Retried(error))
     lines = out.getvalue().splitlines()
     assert 55 <= len(lines) <= 60
     assert all(line.endswith(", paused") for line in lines)
-    shown.resume(3600.0, True)
+    shown.hear(Resumed(3600.0))
     lines = len(out.getvalue().splitlines())
-    shown.result(result(99), stored=False)
+    shown.hear(Done(result(99)))
     assert len(out.getvalue().splitlines()) == lines, "the first answer alone has no pace"
     for number in range(100, 200):
         now += 0.1
-        shown.result(result(number), stored=False)
+        shown.hear(Done(result(number)))
     last = out.getvalue().splitlines()[-1]
     assert re.search(r" (9\.9|10\.[01]) req/s, 0:(19|2\d) left", last), last
     assert "paused" not in last

@@ -85,7 +85,7 @@ def test_failures_are_at_hand(face: Callable[..., batchrun.Outcome]) -> None:
 @pytest.mark.parametrize("single", [True, False])
 def test_a_stopped_run_has_partial_results(face: Callable[..., batchrun.Outcome], single: bool) -> None:
     """Of a run that stopped, `partial` has the results so far with the input's columns, also after the next call."""
-    stopped = face(answering("t[45]", status=401), limits={"concurrency": 1}, output={"single_file": single})
+    stopped = face(answering("t[45]", status=402), limits={"concurrency": 1}, output={"single_file": single})
     assert stopped.exit_code == 3
     assert stopped.message
     with pytest.raises(batchrun.JobError, match=r"stopped with 4 of 6 requests done.*\n.*partial"):
@@ -105,13 +105,13 @@ def test_a_stopped_run_has_partial_results(face: Callable[..., batchrun.Outcome]
 
 def test_it_shows_itself(face: Callable[..., batchrun.Outcome]) -> None:
     """In a notebook: counts, cost and the first failures, escaped; in a terminal one line."""
-    outcome = face(answering("t"))
-    assert repr(outcome) == "<Outcome out: 0 ok, 6 failed of 6 requests, $0.0000; complete>"
+    outcome = face(answering("t[1-5]"), limits={"concurrency": 1}, samples=2)
+    assert repr(outcome) == "<Outcome out: 2 ok, 10 failed of 12 requests, $0.0001; complete>"
     page = outcome._repr_html_()
-    assert "0 ok, 6 failed of 6 requests" in page
-    assert "&lt;b&gt;t0&lt;/b&gt;" in page
-    assert "<b>t0" not in page
-    assert "and 1 more" in page
+    assert "2 ok, 10 failed of 12 requests" in page
+    assert "&lt;b&gt;t1&lt;/b&gt;" in page
+    assert "<b>t1" not in page
+    assert "and 5 more" in page
     good = face(output={"path": "good"})._repr_html_()
     assert "6 ok, 0 failed of 6 requests, $0.0002" in good
     assert "<table" not in good

@@ -1,25 +1,26 @@
-"""The runner alone, with a ledger and a client that do nothing: which request is asked when."""
+"""The window and the loop of shards, with a ledger and a client that do nothing: which request is asked when."""
 
 from typing import Any, cast
 
 import anyio
 import pytest
 
-from batchrun.clock import SystemClock
+from batchrun.engines import local
+from batchrun.events import nobody
 from batchrun.ledger.journal import Tally
 from batchrun.ledger.ledger import Ledger, OpenShard
-from batchrun.pace.guard import Guard
 from batchrun.records import Answer, Request, Result, Shard, ShardInfo, Usage
-from batchrun.runner.observer import Silent
-from batchrun.runner.window import Runner, widened
+from batchrun.runner.backlog import Backlog
+from batchrun.runner.shards import ShardLoop
+from batchrun.runner.window import Window, widened
+from batchrun.stop import Stop, StopSign
 
 SHARD = 100
+INFOS = [ShardInfo(number, number * SHARD, SHARD, 0, 0, 0, "") for number in range(2)]
 
 
 class Books:
     """A ledger in memory."""
-
-    full = None
 
     def __init__(self) -> None:
         self.results: list[int] = []
@@ -30,9 +31,7 @@ class Books:
         opened.left, opened.pending = requests, len(requests)
         return opened, []
 
-    def sent(self, _opened: OpenShard, _request: Request, _ceiling: int | None) -> None: ...
-
-    def sync(self) -> None: ...
+    is_dirty = False
 
     def record(self, opened: OpenShard, result: Result) -> bool:
         self.results.append(result.row)
@@ -49,56 +48,98 @@ class Endpoint:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.well = anyio.Event()
+        self.in_flight = 0
 
     async def complete(self, request: Request) -> Answer:
         self.asked.append(request.row)
+        self.in_flight += 1
         await self.well.wait()
+        self.in_flight -= 1
         return Answer("x", Usage(1, 1, 2))
 
 
-def requests_of(shard: Shard) -> tuple[list[Request], list[Result]]:
-    first = shard.info.first_row
-    return [Request(row, str(row), "default", 0, b"{}", "h", "m") for row in range(first, first + shard.info.rows)], []
+class Parts:
+    """What a run is made of, one request in flight."""
+
+    def __init__(self) -> None:
+        self.books, self.endpoint, self.backlog, self.stop = Books(), Endpoint(), Backlog(), StopSign()
+        ledger = cast("Ledger", self.books)
+        complete, flying = self.endpoint.complete, lambda: self.endpoint.in_flight
+        self.window = Window(complete, flying, self.backlog, ledger, self.stop, nobody, 1)
+        self.loop = ShardLoop(load, ledger, self.window, self.stop, nobody, 0.2)
+
+    async def run(self) -> None:
+        await local.run(self.window, self.loop, INFOS)
+
+
+def load(info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
+    rows = range(info.first_row, info.first_row + info.rows)
+    requests = [Request(row, str(row), "default", 0, b"{}", "h", "m", shard=info.number) for row in rows]
+    return Shard(info, []), requests, []
 
 
 @pytest.mark.anyio
 async def test_a_scout_asks_a_row_that_stands_far_ahead() -> None:
     """Beside the rows in progress the last one of what is loaded is asked, out of turn; each row has one result all the
-    same, and the runner knows when nothing is left that was not asked.
+    same, and the backlog knows when nothing is left that was not asked.
     """
-    clock, books, endpoint = SystemClock(), Books(), Endpoint()
-    runner = Runner(
-        read=lambda info: Shard(info, []),
-        build=requests_of,
-        client=endpoint.complete,
-        stack=lambda announced: announced,
-        guard=Guard(clock, lambda _error, _patience_s: None),
-        in_flight=lambda: 0,
-        ledger=cast("Ledger", books),
-        ceiling=lambda _request: 0,
-        endpoint="e",
-        concurrency=1,
-        clock=clock,
-        observer=Silent(),
-        grace_s=1.0,
-    )
-    window = widened(1)
-    infos = [ShardInfo(number, number * SHARD, SHARD, 0, 0, 0, "") for number in range(2)]
-    runner.scout()  # nothing is loaded yet: nobody is there to be asked
+    run = Parts()
+    width = widened(1)
+    assert run.backlog.scout() is None  # nothing is loaded yet: nobody is there to be asked
     async with anyio.create_task_group() as group:
-        group.start_soon(runner.run, infos)
-        while len(endpoint.asked) < window:
+        group.start_soon(run.run)
+        while len(run.endpoint.asked) < width:
             await anyio.sleep(0.001)
-        assert not runner.is_last()
-        runner.scout()
+        assert not run.backlog.is_last
+        run.backlog.scout()
         await anyio.wait_all_tasks_blocked()
-        assert endpoint.asked == [*range(window), SHARD - 1]
-        while not runner.is_last():
-            runner.scout()
+        assert run.endpoint.asked[: width + 1] == [*range(width), SHARD - 1]
+        while not run.backlog.is_last:
+            run.backlog.scout()
             await anyio.sleep(0.001)
-        runner.scout()
+        assert run.backlog.scout() is None
         await anyio.wait_all_tasks_blocked()
-        assert sorted(endpoint.asked) == list(range(2 * SHARD))
-        endpoint.well.set()
-    assert sorted(books.results) == list(range(2 * SHARD))
-    assert sorted(books.sealed) == [0, 1]
+        assert sorted(run.endpoint.asked) == list(range(2 * SHARD))
+        run.endpoint.well.set()
+    assert sorted(run.books.results) == list(range(2 * SHARD))
+    assert sorted(run.books.sealed) == [0, 1]
+
+
+@pytest.mark.anyio
+async def test_a_scout_has_the_next_shard_loaded() -> None:
+    """What is loaded may all be rows that nobody would answer: after a scout one shard more is opened."""
+    run = Parts()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run.run)
+        while len(run.endpoint.asked) < widened(1):
+            await anyio.sleep(0.001)
+        run.backlog.scout()
+        while len(run.backlog) <= SHARD:
+            await anyio.sleep(0.001)
+        farther = run.backlog.scout()
+        assert farther is not None
+        assert farther.row == 2 * SHARD - 1
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_stop_ends_the_pass_after_the_grace() -> None:
+    """Nothing new is asked, what is in flight is waited for, and the shards stay open."""
+    run = Parts()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run.run)
+        while len(run.endpoint.asked) < widened(1):
+            await anyio.sleep(0.001)
+        run.stop.ask(Stop("credit", "no money"))
+    assert len(run.endpoint.asked) == widened(1)
+    assert (run.books.results, run.books.sealed) == ([], [])
+
+
+@pytest.mark.anyio
+async def test_the_first_stop_wins() -> None:
+    """What comes later is a consequence of it, or no news."""
+    sign = StopSign()
+    sign.ask(Stop("disk", "full"))
+    sign.ask_at_once(Stop("signal", "SIGINT", 130))
+    assert sign.stop == Stop("disk", "full")
+    assert sign.at_once.is_set()

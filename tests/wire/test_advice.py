@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from batchrun.pace.alarm import mend_of
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
-from batchrun.pace.alarm import mend_of
 from batchrun.records import Request
 from batchrun.wire.client import Client
 

@@ -1,0 +1,73 @@
+"""What happens in a run, as frozen records that any listener may hear: a progress bar, counters, a log, a remote driver.
+
+A listener decides nothing and never raises. Durations are in seconds.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from batchrun.errors import EndpointError
+from batchrun.records import Result
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """One request has its result; a `stored` one was there before this call."""
+
+    result: Result
+    stored: bool = False
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """So many requests stand in sealed shards, which are not read."""
+
+    requests: int
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """One attempt failed and is made again."""
+
+    error: EndpointError
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """The endpoint answers nobody: one probe follows, or more for `patience_s`."""
+
+    error: EndpointError
+    patience_s: float
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """Requests are sent again, `after_s` later: the endpoint answers, or few rows are asked to their end all the same."""
+
+    after_s: float
+    answered: bool = True
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The endpoint asks everybody to wait for so long."""
+
+    seconds: float
+    error: EndpointError
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """The endpoint states limits for a model, in units a minute, that are kept from now on."""
+
+    model: str
+    limits: dict[str, float]
+
+
+class Draining(msgspec.Struct, frozen=True):
+    """The run was told to stop: requests in flight are waited for, for `grace_s` at most."""
+
+    in_flight: int
+    grace_s: float
+
+
+Event = Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Draining
+Hear = Callable[[Event], None]
+
+
+def nobody(_event: Event) -> None:
+    """Hears nothing."""

@@ -1,0 +1,300 @@
+"""The gate: faults that every row would meet close it, and one probe at a time finds out when it may open again, or that
+the run has to end (endpoint.md §4).
+
+Three states. OPEN: everybody asks. PROBING: nothing new is sent but by the one whose turn it is. SHUT: the run has been
+asked to stop. Only faults of what is on the wire lead into PROBING, only the holder of the turn leads out of it:
+
+    OPEN     a fault that is everybody's                            → PROBING; its row has the first turn
+    PROBING  the turn is answered                                   → OPEN; a suspect raises its own fault
+    PROBING  a fault of another sort                                → OPEN; raised
+    PROBING  refused for good, and no other row was asked about it  → PROBING; this row is the suspect, another is next, at once
+    PROBING  the same fault, and the time is up                     → SHUT
+    PROBING  the same fault                                         → PROBING; the wait doubles, perhaps a scout is sent
+"""
+
+import msgspec
+
+from batchrun.clock import Clock
+from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
+from batchrun.events import Hear, Paused, Resumed
+from batchrun.pace.advice import stop_message
+from batchrun.pace.diagnosis import Diagnosis, group_of
+from batchrun.pace.health import Health, Key, Rest
+from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy
+from batchrun.pace.turns import Place, Turns
+from batchrun.records import Answer, Complete, Request
+from batchrun.stop import UNANSWERED, Stop, StopSign
+
+_LOOK_AGAIN_S = 1.0
+
+
+class Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gate and is made later
+    """The gate closed while an attempt waited for its place; nothing was sent."""
+
+
+class Closure(msgspec.Struct, frozen=True):
+    """One closing of the gate: the fault that caused it, since when, until when it is probed and when next, in the clock's
+    seconds, and how long the last wait was.
+
+    `suspect` is the row that may be the only one to meet the fault, `doubted` its fault and `doubted_at` when it came.
+    `expected` is a row far ahead that has the next turn. `scouts` were sent, of which some are `unasked`, and `probes` asked
+    so far. A `trial` is of one row alone: it begins when nothing else is on the wire, and is told to nobody while it is
+    short.
+    """
+
+    cause: EndpointError
+    since: float
+    until: float
+    next_at: float
+    wait_s: float
+    suspect: Request | None = None
+    doubted: EndpointError | None = None
+    doubted_at: float = 0.0
+    expected: Key | None = None
+    scouts: frozenset[Key] = frozenset()
+    unasked: frozenset[Key] = frozenset()
+    probes: int = 0
+    most_probes: int | None = None
+    trial: bool = False
+    told: bool = True
+
+
+class Gate:
+    """Wraps the attempts of a run. `key_env` names the variable that holds the key, for messages."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        stop: StopSign,
+        health: Health,
+        rest: Rest,
+        hear: Hear,
+        policy: Policy,
+        key_env: str | None = None,
+    ) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._health = health
+        self._rest = rest
+        self._hear = hear
+        self._policy = policy
+        self._key_env = key_env
+        self._diagnosis = Diagnosis(clock, health, policy)
+        self._turns = Turns(self._next)
+        self._closure: Closure | None = None
+        self._released: dict[Key, EndpointError] = {}
+
+    def wrap(self, inner: Complete) -> Complete:
+        """`inner`, asked when the gate is open, or in turn."""
+
+        async def complete(request: Request) -> Answer:
+            refused: EndpointError | None = None
+            while True:
+                self._stop.check()
+                own = self._released.pop(request.key, None) or refused
+                if own is not None and self._closure is None:
+                    raise own
+                if self._closure is None and self._health.is_suspect(request.key):
+                    self._try_alone()
+                if self._closure is not None:
+                    answer = await self._in_turn(inner, request)
+                    if answer is not None:
+                        return answer
+                    continue
+                try:
+                    return await inner(request)
+                except Closed:
+                    continue
+                except EndpointError as error:
+                    if not self._closes(request, error):
+                        raise
+                    refused = error if error.kind in ROW_KINDS else None
+
+        return complete
+
+    def check(self, request: Request) -> None:
+        """Send back what waited for its place while the gate closed: the one whose turn it is alone may pass. To be asked
+        right before the wire.
+        """
+        self._stop.check()
+        if self._closure is not None and not self._turns.has(request):
+            raise Closed
+
+    def _closes(self, request: Request, error: EndpointError) -> bool:
+        """What a fault of somebody without a turn does. True where its request is to wait at the gate."""
+        self._stop.check()
+        if self._closure is not None:
+            return self._diagnosis.is_common(self._closure.cause, error)
+        closing = self._diagnosis.closes(request, error)
+        if closing is None:
+            return False
+        if closing.patience_s < 0.0:  # a probe would cost as much as what it is to find out
+            self._shut(error)
+            self._stop.check()
+        now, wait_s = self._clock.now(), self._policy.first_probe_s
+        until = now + closing.patience_s
+        self._closure = Closure(error, now, until, now + wait_s, wait_s, most_probes=closing.probes)
+        self._hear(Paused(error, closing.told_s))
+        if error.kind in SILENT_KINDS - {Kind.CONNECT}:
+            self._send_scout()
+        return True
+
+    def _try_alone(self) -> None:
+        """Ask a row alone that the connection broke with again and again: what dies of it shall take nobody along."""
+        now = self._clock.now()
+        cause = EndpointError(Kind.DISCONNECTED, "the connection broke again and again while one row was on the wire")
+        until = now + self._health.patience_s(cause.kind)
+        self._closure = Closure(cause, now, until, now, self._policy.first_probe_s, trial=True, told=False)
+
+    async def _in_turn(self, inner: Complete, request: Request) -> Answer | None:
+        """Wait until the gate is open, or until it is this request's turn to be the probe. None where it is to look again."""
+        if not await self._turns.wait(request):
+            return None
+        try:
+            if not await self._may_probe():
+                return None
+            try:
+                answer = await inner(request)
+            except EndpointError as error:
+                if self._judge(request, error):
+                    raise
+                return None
+            self._open(answered=request)
+            return answer
+        finally:
+            self._turns.done()
+
+    async def _may_probe(self) -> bool:
+        """Wait for the moment of the next probe. False where the gate has opened, or the run is ending."""
+        while (closure := self._closure) is not None and self._stop.stop is None:
+            wait_s = closure.next_at - self._clock.now()
+            if closure.trial and closure.suspect is None and self._health.in_flight:
+                wait_s = max(wait_s, _LOOK_AGAIN_S)
+            if wait_s <= 0.0:
+                return True
+            await self._clock.sleep(min(wait_s, _LOOK_AGAIN_S))
+        return False
+
+    def _judge(self, request: Request, error: EndpointError) -> bool:
+        """What a probe's fault says. True where it is to be raised: the gate is open then."""
+        closure = self._closure
+        assert closure is not None
+        fatal = error.kind in FATAL_KINDS
+        if not self._diagnosis.is_common(closure.cause, error) or (fatal and self._rest.is_last_again):
+            self._open()
+            return True
+        self._closure = closure = msgspec.structs.replace(closure, probes=closure.probes + 1)
+        may_be_its_own = fatal or closure.cause.kind in ROW_KINDS or closure.trial
+        if may_be_its_own and closure.suspect is None and closure.probes == 1:
+            now = self._clock.now()
+            self._closure = msgspec.structs.replace(
+                closure, suspect=request, doubted=error, next_at=now, doubted_at=now
+            )
+            missing = request if error.kind is Kind.NOT_FOUND else None
+            elsewhere = missing is not None and any(group_of(one) != group_of(missing) for one in self._turns.line)
+            if elsewhere or self._send_scout(expected=True, unlike=missing) or self._turns.line:
+                return False  # another one is asked at once
+        self._goes_on(request, error)
+        return False
+
+    def _goes_on(self, request: Request, error: EndpointError) -> None:
+        """The fault lasts: another probe later, or the end."""
+        closure, policy = self._closure, self._policy
+        assert closure is not None
+        now = self._clock.now()
+        longest_s = policy.longest_free_wait_s if self._health.answers else policy.longest_unknown_wait_s
+        if error.kind not in FREE_KINDS:
+            longest_s = policy.longest_probe_wait_s
+        wait_s = min(2 * closure.wait_s, longest_s)
+        if now >= closure.until or closure.probes == closure.most_probes:
+            self._give_up(error)
+            return
+        closure = msgspec.structs.replace(closure, next_at=min(now + wait_s, closure.until), wait_s=wait_s)
+        if closure.suspect is not None and closure.suspect is not request and not closure.trial:
+            closure = msgspec.structs.replace(closure, suspect=None, doubted=None)  # two met it: it is neither's own
+        if not closure.told:
+            closure = msgspec.structs.replace(closure, told=True)
+            self._hear(Paused(error, closure.until - now))
+        self._closure = closure
+        if error.kind in SILENT_KINDS - {Kind.CONNECT}:
+            self._send_scout()
+
+    def _give_up(self, error: EndpointError) -> None:
+        """The time is up. Where few rows are left that stopped an earlier call too, they are the rows' own faults."""
+        if error.kind in SILENT_KINDS and self._rest.stuck_again:
+            self._health.condemned = True
+            self._open(gave_up=True)
+        else:
+            self._shut(error)
+
+    def _shut(self, error: EndpointError) -> None:
+        unanswered = error.kind in SILENT_KINDS and self._health.answers
+        self._stop.ask(Stop(UNANSWERED if unanswered else str(error.kind), stop_message(error, self._key_env)))
+        self._closure = None
+        self._turns.send_all_on()
+
+    def _open(self, *, answered: Request | None = None, gave_up: bool = False) -> None:
+        closure = self._closure
+        if closure is None:
+            return
+        self._closure = None
+        if answered is not None:
+            self._health.clear(answered.key)
+            self._release(closure, answered)
+            if answered.key in closure.scouts and closure.cause.kind in SILENT_KINDS:
+                self._rest.mix()
+        self._turns.send_all_on()
+        if closure.told:
+            self._hear(Resumed(self._clock.now() - closure.since, answered=not gave_up))
+
+    def _release(self, closure: Closure, answered: Request) -> None:
+        """Another row is answered: the fault of the one that was suspected is its own."""
+        suspect, fault = closure.suspect, closure.doubted
+        if suspect is None or fault is None or suspect is answered:
+            return
+        if closure.trial:
+            soon = self._clock.now() - closure.doubted_at <= self._policy.restart_s
+            died = soon and fault.kind is Kind.DISCONNECTED
+            if not (died and self._health.failed_alone(suspect.key)):
+                return  # perhaps it met an outage: it is tried once more
+        self._diagnosis.acquit(suspect, fault)
+        self._health.condemn(suspect.key)
+        self._released[suspect.key] = fault
+
+    def _send_scout(self, *, expected: bool = False, unlike: Request | None = None) -> bool:
+        """Have a row far ahead asked, whose answer tells rows that nobody would answer from an outage. After the first few,
+        one more each time the number of probes has doubled: a closure of hours takes a handful.
+        """
+        closure = self._closure
+        assert closure is not None
+        many = len(closure.scouts) >= self._policy.scouts and closure.probes & (closure.probes - 1)
+        if many or (request := self._rest.scout(unlike)) is None:
+            return False
+        scouts = closure.scouts | {request.key}
+        due = request.key if expected else closure.expected
+        unasked = closure.unasked | {request.key}
+        self._closure = msgspec.structs.replace(closure, scouts=scouts, unasked=unasked, expected=due)
+        return True
+
+    def _next(self, line: list[Place]) -> Place | None:
+        """Whose turn it is: a row far ahead; else one that is not the suspect, of another model or path where there is one;
+        else who has waited longest. None where a row far ahead is still to come.
+        """
+        closure = self._closure
+        if closure is None:
+            return line[0]
+        if closure.expected is not None:
+            found = next((place for place in line if place.request.key == closure.expected), None)
+            if found is not None:
+                self._closure = msgspec.structs.replace(closure, expected=None)
+            return found
+        suspect = closure.suspect
+        if suspect is None:
+            scout = next((place for place in line if place.request.key in closure.unasked), None)
+            if scout is not None:
+                unasked = closure.unasked - {scout.request.key}
+                self._closure = msgspec.structs.replace(closure, unasked=unasked)
+            return scout or line[0]
+        others = [place for place in line if place.request is not suspect]
+        elsewhere = [place for place in others if group_of(place.request) != group_of(suspect)]
+        return (elsewhere or others or line)[0]

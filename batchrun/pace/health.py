@@ -1,0 +1,338 @@
+"""Whether the endpoint is well: what the attempts of a run tell of each other. Counts and judges; never waits or asks.
+
+The one place that counts attempts and answers, next to the wire. A fault is a row's own only where the endpoint is known
+to have been well while that row failed: it answered attempts that began shortly before and shortly after. A row that was
+asked only while nobody was answered is not ill.
+"""
+
+import collections
+from typing import Protocol
+
+import msgspec
+
+from batchrun.clock import Clock
+from batchrun.errors import ROW_KINDS, EndpointError, Kind
+from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy, clamped
+from batchrun.records import Answer, Complete, Request
+
+Key = tuple[int, str, int]
+
+_TIGHT_S = 0.5
+"""Between two attempts that began so close together and were both answered, the endpoint was well."""
+_LOOSE_S = 10.0
+"""Between two that began so close together it may have been out for some seconds: then one fault proves little, several in
+different places do.
+"""
+_LOOSE_PROOFS = 3
+_IN_A_SPELL = -1.0
+_OUTLIVES = 1.5
+_PATIENT = 3
+"""So many times as long as the slowest answer took, and it would have been there."""
+_FORGET = 0.99
+_KEPT = 2048
+_SPELLS = 64
+_DEATHS = 4
+"""So often a connection broke during a request that it is asked alone."""
+_TRIALS = 2
+
+
+class Rest(Protocol):
+    """What is left to ask."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether every request that is left is in progress."""
+
+    @property
+    def is_last_again(self) -> bool:
+        """Whether they are few, and an earlier call was stopped while it asked some of them."""
+
+    @property
+    def stuck_again(self) -> bool:
+        """Whether few are left, and an earlier call, which had answers to others, was stopped since nobody answered them."""
+
+    def scout(self, unlike: Request | None = None) -> Request | None:
+        """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
+        is one; None where none is left.
+        """
+
+    def mix(self) -> None:
+        """From now on have requests from far ahead asked beside the others."""
+
+
+class Fault(msgspec.Struct, gc=False):
+    """One attempt that failed, in the clock's seconds. `proof` is where the endpoint is known to have been well meanwhile:
+    from the beginning of which spell on (`_IN_A_SPELL` where it was within one), None where that is not known.
+    """
+
+    began: float
+    ended: float
+    kind: Kind
+    status: int | None
+    proof: float | None = None
+
+
+class Spell(msgspec.Struct, gc=False):
+    """A time in which the endpoint was well: `since` and `until` are when the first and the last attempt began that it
+    answered, `answered` is when the last of their answers came.
+    """
+
+    since: float
+    until: float
+    answered: float
+
+
+class Health:
+    """What is known of one endpoint. `asking` requests are in progress, `answers` were given, the first and the last of
+    them at `first_at` and `last_at`; `shares` adds up what each request in progress could expect of them; `groups` are the
+    paths and models that answered. With `condemned`, what is left is no longer given the benefit of the doubt.
+    """
+
+    def __init__(self, clock: Clock, rest: Rest, policy: Policy) -> None:
+        self.asking = self.answers = 0
+        self.shares = 0.0
+        self.started_at = self.first_at = self.last_at = clock.now()
+        self.condemned = False
+        self.groups: set[tuple[str, str]] = set()
+        self._clock = clock
+        self._rest = rest
+        self._policy = policy
+        self._slowest_s = self._spacing_s = self._longest_fault_s = 0.0
+        self._well_at = float("-inf")
+        self._last_sent: float | None = None
+        self._pending: dict[int, float] = {}
+        self._sent = 0
+        self._faults: dict[Key, list[Fault]] = {}
+        self._broken: collections.Counter[Key] = collections.Counter()
+        self._trials: collections.Counter[Key] = collections.Counter()
+        self._condemned: set[Key] = set()
+        self._fresh: collections.deque[float] = collections.deque(maxlen=_KEPT)
+        self._recent: collections.deque[tuple[float, Key]] = collections.deque(maxlen=_KEPT)
+        self._spells: list[Spell] = []
+
+    def watched(self, inner: Complete) -> Complete:
+        """`inner`, next to the wire, with every attempt and every answer counted."""
+
+        async def complete(request: Request) -> Answer:
+            began = self._clock.now()
+            if self._last_sent is not None:
+                self._spacing_s = max(began - self._last_sent, _FORGET * self._spacing_s)
+            self._last_sent = began
+            self._sent += 1
+            number = self._sent
+            self._pending[number] = began
+            try:
+                answer = await inner(request)
+            except EndpointError as error:
+                self._failed(request, error, began)
+                raise
+            finally:
+                del self._pending[number]
+            self._answered(request, began)
+            return answer
+
+        return complete
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts on the wire."""
+        return len(self._pending)
+
+    @property
+    def answering_s(self) -> float:
+        """From the first answer to the last."""
+        return self.last_at - self.first_at
+
+    @property
+    def silent_s(self) -> float:
+        """Since the last answer, or since the start."""
+        return self._clock.now() - self.last_at
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether enough rows failed, each asked for the first time since the endpoint was known to be well, and what is
+        pending besides can't change that: an outage, or rows that nobody would answer.
+
+        An answer to what was sent before says nothing of it. What was sent since and is still pending may be answered yet:
+        it counts against an outage, until an answer would be there.
+        """
+        least = self._policy.outage_rows
+        if not self.answers and self._rest.is_last:
+            least = min(least, max(self.asking, 1))
+        if len(self._fresh) < least:
+            return False
+        now = self._clock.now()
+        if self.answers:
+            pending = sum(began > self._well_at for began in self._pending.values())
+            edge = now - self._slowest_s
+        else:
+            # what takes longer than a fault does may be an answer
+            pending = sum(now - began > _OUTLIVES * self._longest_fault_s for began in self._pending.values())
+            pending *= len(self._fresh) + 1
+            edge = now - self._policy.never_answered_s
+        return pending <= len(self._fresh) or sum(began <= edge for began in self._fresh) >= least
+
+    @property
+    def lasts(self) -> bool:
+        """Whether that has lasted for longer than those that were on the wire before could take."""
+        return self.silent_s >= self._policy.lasting_s + self._slowest_s
+
+    def patience_s(self, kind: Kind) -> float:
+        """For how many seconds more an endpoint that answers nobody is waited for, that gives such faults.
+
+        Where every row that is left was asked, nobody else can tell whether it is the endpoint or the rows: then it is as
+        long as the endpoint had been answering, and longer where asking costs nothing.
+        """
+        free = kind in FREE_KINDS
+        policy = self._policy
+        if not self.answers:
+            return policy.never_answered_s - self.silent_s
+        if not self._rest.is_last:
+            return policy.silent_s - self.silent_s
+        least_s = policy.least_free_patience_s if free else policy.least_patience_s
+        return clamped(self.answering_s, least_s, policy.silent_s) - self.silent_s
+
+    def attempts(self, key: Key) -> int:
+        """How many attempts at a request failed that are not known to be the endpoint's fault."""
+        return len(self._unexplained(key))
+
+    def is_ill(self, key: Key, most: int, kind: Kind | None = None) -> bool:
+        """Whether a request has failed `most` times, and is known to fail by itself: at least one fault such as the last
+        one came while the endpoint was well. With `kind`, only such faults count.
+        """
+        if key in self._condemned:
+            return True
+        faults = self._unexplained(key)
+        counted = sum(fault.kind is kind for fault in faults) if kind is not None else len(faults)
+        if counted < most or not faults:
+            return False
+        last = faults[-1]
+        proofs = {one.proof for one in faults if (one.kind, one.status) == (last.kind, last.status)} - {None}
+        return self.condemned or _IN_A_SPELL in proofs or len(proofs) >= min(_LOOSE_PROOFS, most)
+
+    def is_suspect(self, key: Key) -> bool:
+        """Whether the connection broke again and again while a request was on the wire, though others are answered: it may
+        be the one that the endpoint dies of, or one that was beside it.
+        """
+        if not self._broken or not self.answers or key in self._condemned:
+            return False
+        return self._broken[key] >= min(_DEATHS, self._policy.max_attempts)
+
+    def condemn(self, key: Key) -> None:
+        """A request failed alone, and the next one was answered: its faults are its own."""
+        self._condemned.add(key)
+
+    def forget(self, key: Key) -> None:
+        """A request has ended."""
+        self._faults.pop(key, None)
+        self._condemned.discard(key)
+        self.clear(key)
+
+    def failed_alone(self, key: Key) -> bool:
+        """Count that the endpoint died of a request that was asked alone, and answered the next one. True where that is
+        enough.
+        """
+        self._trials[key] += 1
+        return self._trials[key] >= _TRIALS
+
+    def clear(self, key: Key) -> None:
+        """A request that was asked alone has done no harm."""
+        self._broken.pop(key, None)
+        self._trials.pop(key, None)
+
+    def _unexplained(self, key: Key) -> list[Fault]:
+        """The faults of a request without those that a time in which nobody was answered explains."""
+        faults = self._faults.get(key)
+        if not faults or not self._spells:
+            return faults or []
+        since = self._spells[-1].since
+        for fault in faults:
+            if fault.proof is None:
+                fault.proof = self._proof(fault)
+        kept = [fault for fault in faults if fault.proof is not None or fault.began >= since]
+        self._faults[key] = kept
+        return kept
+
+    def _proof(self, fault: Fault) -> float | None:
+        """Where the endpoint was well from when an attempt began until it failed, or until it would have been answered."""
+        ended = fault.ended
+        if fault.kind is Kind.TIMEOUT:
+            ended = min(ended, fault.began + _PATIENT * self._slowest_s)
+        after: Spell | None = None
+        for spell in reversed(self._spells):
+            if spell.since <= fault.began:
+                if fault.began <= spell.until and ended <= spell.answered:
+                    return _IN_A_SPELL
+                if after is not None and after.since - spell.until <= _LOOSE_S and ended <= after.answered:
+                    return after.since
+                return None
+            after = spell
+        return None
+
+    def _failed(self, request: Request, error: EndpointError, began: float) -> None:
+        self._last_sent = None
+        if error.kind in ROW_KINDS or error.kind is Kind.EMPTY_OUTPUT:
+            self._is_well_at(began)  # it was that one alone that was said no to, or nothing
+        if error.kind not in SILENT_KINDS:
+            return
+        if error.kind is Kind.DISCONNECTED:
+            self._broken[request.key] += 1
+        faults = self._faults.setdefault(request.key, [])
+        if not faults and began > self._well_at:
+            self._fresh.append(began)
+        now = self._clock.now()
+        self._longest_fault_s = max(self._longest_fault_s, now - began)
+        faults.append(Fault(began, now, error.kind, error.status))
+        self._recent.append((began, request.key))
+
+    def _answered(self, request: Request, began: float) -> None:
+        now = self._clock.now()
+        self.last_at = now
+        if not self.answers:
+            self.first_at = now
+        self.answers += 1
+        self.groups.add((request.path, request.model))
+        self.shares += 1 / max(self.asking, 1)
+        self._slowest_s = max(now - began, _FORGET * self._slowest_s)
+        self._is_well_at(began)
+        self._extend(began, now)
+        if self._faults:
+            self.forget(request.key)
+
+    def _is_well_at(self, began: float) -> None:
+        """What was sent before the endpoint was well, and failed, failed for itself."""
+        if began > self._well_at:
+            self._well_at = began
+            while self._fresh and self._fresh[0] <= began:
+                self._fresh.popleft()
+
+    def _extend(self, began: float, now: float) -> None:
+        """Add an attempt that was answered to the times in which the endpoint was well."""
+        spells = self._spells
+        if spells and spells[-1].since <= began <= spells[-1].until + _TIGHT_S:
+            last = spells[-1]
+            last.until = max(last.until, began)
+            last.answered = now
+            return
+        spells.append(Spell(began, began, now))
+        spells.sort(key=lambda spell: spell.since)
+        joined: list[Spell] = []
+        for spell in spells:
+            if joined and self._is_one(joined[-1], spell):
+                before = joined[-1]
+                before.until = max(before.until, spell.until)
+                before.answered = max(before.answered, spell.answered)
+            else:
+                joined.append(spell)
+        self._spells = joined[-_SPELLS:]
+
+    def _is_one(self, before: Spell, after: Spell) -> bool:
+        """Whether the endpoint was well between two spells: they touch, or it is only that answers take long or few are
+        asked for, and no two rows failed in between.
+        """
+        gap_s = after.since - before.until
+        if gap_s <= _TIGHT_S:
+            return True
+        if gap_s > 2 * max(self._slowest_s, self._spacing_s):
+            return False
+        return len({key for began, key in self._recent if before.until < began < after.since}) <= 1
