@@ -48,6 +48,8 @@ class Side:
 
     def reset(self) -> None:
         """Close with RST."""
+        if self.writer.transport.is_closing():
+            return
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -288,6 +290,16 @@ async def test_another_protocol_is_a_fault_of_connecting(spoken: bytes) -> None:
         error = await fault(address(port))
     assert (error.kind, error.unconfirmed) == (Kind.CONNECT, False)
     assert "TLS" in error.message or "HTTP/2" in error.message
+
+
+@pytest.mark.anyio
+async def test_a_port_of_tls_that_closes_without_a_word(tmp_path: Path) -> None:
+    """Most servers hang up on HTTP where they expect TLS: a handshake tells, once, and the address is named as wrong."""
+    context, _ = certified(tmp_path)
+    async with served(answers, context) as port:
+        error = await fault(address(port))
+    assert (error.kind, error.unconfirmed) == (Kind.CONNECT, False)
+    assert "the port speaks TLS: write https://" in error.message
 
 
 def test_the_system_looks_after_silent_connections() -> None:

@@ -23,6 +23,7 @@ Address = tuple[Any, ...]
 _SECOND_FAMILY_AFTER_S = 0.25
 KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds of silence before the first probe, seconds between probes, and after how many unanswered ones it is lost."""
+_HANDSHAKE_S = 3.0
 _UNACKNOWLEDGED_MS = 120_000
 
 
@@ -62,6 +63,17 @@ class Dialer:
             line.close()
             raise
         return line
+
+    async def speaks_tls(self, place: Place) -> bool:
+        """Whether a handshake of TLS succeeds there, whoever it is; nothing else is said."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_HANDSHAKE_S):
+                _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
+            writer.transport.abort()
+            return True
+        return False
 
     async def _socket(
         self, host: str, port: int, failed: Callable[[str], httpx.TransportError], at: str

@@ -12,7 +12,7 @@ import httpx
 
 from batchrun.wire.http1.connection import Connection
 from batchrun.wire.http1.dial import Dialer, Place
-from batchrun.wire.http1.errors import Unread
+from batchrun.wire.http1.errors import Unreachable, Unread
 from batchrun.wire.http1.framing import Body, Head, body_of
 from batchrun.wire.http1.pool import Pool
 from batchrun.wire.proxy import Proxy
@@ -25,10 +25,11 @@ class Http1Transport(httpx.AsyncBaseTransport):
         self._dialer = dialer
         self._forwarding = proxy if proxy is not None and not proxy.is_socks else None
         self._pool = Pool()
+        self._met: set[Place] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        place = Place(url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        place = Place(url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80))
         message = self._message(request, await request.aread())
         connect_s = request.extensions.get("timeout", {}).get("connect")
         while True:
@@ -42,8 +43,12 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 line.close()
                 if line.is_reused and isinstance(error, httpx.NetworkError):
                     self._pool.failed(line, place)
-                if not (line.is_reused and isinstance(error, Unread) and line.was_unread()):
-                    raise
+                if line.is_reused and isinstance(error, Unread) and line.was_unread():
+                    continue
+                if isinstance(error, httpx.NetworkError) and await self._is_tls(place):
+                    raise Unreachable("the port speaks TLS: write https:// in base_url") from error
+                raise
+        self._met.add(place)
         stream = _Stream(self._pool, place, line, head, body, begun)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": head.reason}
         return httpx.Response(head.status, headers=head.headers, stream=stream, extensions=extensions)
@@ -52,6 +57,13 @@ class Http1Transport(httpx.AsyncBaseTransport):
         """Close every connection, and see the system told of it."""
         self._pool.close()
         await asyncio.sleep(0)
+
+    async def _is_tls(self, place: Place) -> bool:
+        """Whether a place that was spoken to without TLS, and closed without a word the first time, wants TLS."""
+        if place.scheme != "http" or place in self._met or self._forwarding is not None:
+            return False
+        self._met.add(place)
+        return await self._dialer.speaks_tls(place)
 
     async def _dial(self, place: Place, connect_s: float | None) -> Connection:
         try:
