@@ -23,9 +23,11 @@ from batchrun.rows.jsonl import JsonlReader
 from batchrun.rows.parquet import ParquetReader
 from batchrun.rows.pieces import Reader
 from batchrun.rows.select import Selection, Taken
+from batchrun.rows.template import columns_text
 
 SHARD_BYTES = 8 << 20
 _IDS = frozenset({"custom_id", "id"})
+_SHOWN = 100  # signs of an id in a message
 _START = ShardInfo(0, 0, 0, 0, 0, 1, "")
 
 
@@ -138,9 +140,9 @@ class Source:
             error = piece.error
             found = self._own_id(piece.data)
             if named and found is None and error is None:
-                error = f"no column `{named}` for the id ([input] id); columns: {', '.join(piece.data) or 'none'}"
+                error = f"no column `{named}` for the id ([input] id); {columns_text(self._reader.names or piece.data)}"
             if number in repeated:
-                error = error or f"custom_id {found!r} stands in an earlier row too; give each row one of its own"
+                error = error or f"custom_id {str(found)[:_SHOWN]!r} stands in an earlier row too; give each row one of its own"
             text = fallback(number, others_have_one=info.named) if found is None else found
             yield Row(number, text, piece.data, where, error, self._reader.names, self._reader.filled)
 
@@ -215,7 +217,7 @@ class _Ids:
                     repeated.append(row.index)
                 else:
                     self._twice += 1
-                    self._first = self._first or f"{own!r} in {row.where}"
+                    self._first = self._first or f"{own[:_SHOWN]!r} in {row.where}"
         return tuple(repeated)
 
     def __enter__(self) -> Self:
@@ -228,7 +230,7 @@ class _Ids:
         if not self._twice:
             return []
         rows = "1 row has" if self._twice == 1 else f"{self._twice} rows have"
-        return [f"{rows} the id of an earlier row ({self._first[:200]}): the results tell them apart by `row` alone"]
+        return [f"{rows} the id of an earlier row ({self._first}): the results tell them apart by `row` alone"]
 
 
 class _Digest:

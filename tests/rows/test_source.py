@@ -298,7 +298,7 @@ def test_a_custom_id_that_stands_twice(tmp_path: Path) -> None:
 def test_missing_id_column(tmp_path: Path) -> None:
     """A named id column that a row lacks is a fault that names both."""
     (tmp_path / "a.jsonl").write_bytes(encoded([{"x": 1}]))
-    with pytest.raises(JobError, match=r"no column `key` for the id.*columns: x"):
+    with pytest.raises(JobError, match=r"no column `key` for the id.*columns are: x"):
         source(str(tmp_path / "a.jsonl"), id="key").scan(no_fault)
 
 
