@@ -183,8 +183,8 @@ def _refuse_mixed(files: tuple[InputFile, ...], where: str) -> None:
     formats = {file.format: file for file in files}
     if len(formats) > 1:
         named = " and ".join({"jsonl": "JSONL", "csv": "CSV", "parquet": "Parquet"}[name] for name in formats)
-        mend = f"name one kind, for example '{where.rstrip('/')}/*.{next(iter(formats))}'"
-        raise JobError(f"{where}: holds both {named} ({', '.join(one.name for one in formats.values())}); {mend}")
+        remedy = f"name one kind, for example '{where.rstrip('/')}/*.{next(iter(formats))}'"
+        raise JobError(f"{where}: holds both {named} ({', '.join(one.name for one in formats.values())}); {remedy}")
     stems: dict[str, str] = {}
     for file in files:
         stem = file.path.rpartition(".")[0] if file.compression else file.path

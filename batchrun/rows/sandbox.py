@@ -186,9 +186,9 @@ class Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, dict):
             there = ", ".join(map(str, list(obj)[:20])) or "nothing"
             return self.undefined(f"`{name}` is not in an object that holds {there}", exc=NoTextError)
-        mend = f"; a filter does that: {{{{ … | {_BY_FILTER[name]} }}}}" if name in _BY_FILTER else ""
+        remedy = f"; a filter does that: {{{{ … | {_BY_FILTER[name]} }}}}" if name in _BY_FILTER else ""
         kind = "null" if isinstance(obj, Null) else {"str": "a text"}.get(type(obj).__name__, "a value")
-        hint = f"{kind} has no `{name}`: only objects and lists of the data have parts{mend}"
+        hint = f"{kind} has no `{name}`: only objects and lists of the data have parts{remedy}"
         return self.undefined(hint, exc=NoTextError)
 
 

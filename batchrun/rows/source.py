@@ -98,8 +98,8 @@ class Source:
         self.notes += ids.notes()
         if bad and self._settings.on_bad_row == "stop":
             more = f" ({bad - 1} more rows have a fault)" if bad > 1 else ""
-            mend = 'correct the row, or record such rows as failed: [input] on_bad_row = "fail"'
-            raise JobError(f"{first_fault}{more}\n{mend}")
+            remedy = 'correct the row, or record such rows as failed: [input] on_bad_row = "fail"'
+            raise JobError(f"{first_fault}{more}\n{remedy}")
         if ids.found:
             shards = [msgspec.structs.replace(info, named=True) for info in shards]
         schema = types.schema() if self._reader.schema is None else self._reader.schema
@@ -142,7 +142,10 @@ class Source:
             if named and found is None and error is None:
                 error = f"no column `{named}` for the id ([input] id); {columns_text(self._reader.names or piece.data)}"
             if number in repeated:
-                error = error or f"custom_id {str(found)[:_SHOWN]!r} stands in an earlier row too; give each row one of its own"
+                error = (
+                    error
+                    or f"custom_id {str(found)[:_SHOWN]!r} stands in an earlier row too; give each row one of its own"
+                )
             text = fallback(number, others_have_one=info.named) if found is None else found
             yield Row(number, text, piece.data, where, error, self._reader.names, self._reader.filled)
 

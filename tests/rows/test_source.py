@@ -17,6 +17,7 @@ from batchrun.errors import JobError
 from batchrun.job import Input
 from batchrun.records import Row
 from batchrun.rows.files import Found
+from batchrun.rows.lines import Lines
 from batchrun.rows.source import Source
 
 ROWS: list[dict[str, Any]] = [
@@ -423,3 +424,21 @@ def test_compressed_files_put_one_behind_the_other(tmp_path: Path) -> None:
     for name, pack in (("a.jsonl.gz", gzip.compress), ("b.jsonl.zst", zstd)):
         (tmp_path / name).write_bytes(pack(encoded(ROWS[:3])) + pack(encoded(ROWS[3:])))
         assert source(str(tmp_path / name)).scan(no_fault).rows == len(ROWS)
+
+
+def test_an_array_is_told_by_its_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its one line is, no more than a block of it is read."""
+    (tmp_path / "a.json").write_bytes(b'[{"a": "' + b"x" * (8 << 20) + b'"}]')
+    read: list[int] = []
+    real = Lines.head
+
+    def counting(lines: Lines) -> bytes:
+        head = real(lines)
+        read.append(len(head))
+        return head
+
+    monkeypatch.setattr(Lines, "head", counting)
+    monkeypatch.setattr(Lines, "__next__", None)
+    with pytest.raises(JobError, match="a JSON array"):
+        source(str(tmp_path / "a.json")).scan(no_fault)
+    assert sum(read) <= 1 << 20
