@@ -1,8 +1,16 @@
-"""Plain tables for a terminal, and messages to stderr."""
+"""Plain tables for a terminal, as wide as it is, and messages to stderr."""
 
+import shutil
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any
+
+_GAP = "  "
+_SHORT = 24
+"""Texts are cut to so many cells before any column is left out, an ellipsis included."""
+_LEAST = 8
+"""And never to fewer than so many."""
 
 
 def say(message: str) -> None:
@@ -12,39 +20,110 @@ def say(message: str) -> None:
     print(f"batchrun: {printable(message)}", file=sys.stderr, flush=True)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """Aligned columns; the first `left` to the left, the others to the right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, width: int | None = None) -> str:
+    """Aligned columns; the first `left`, which are texts, to the left, the others to the right. In no more than `width` cells:
+    the longest texts are cut first, then columns are left out from the right.
+    """
     cells = [[_text(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(cells_of(row[column]) for row in cells) for column in range(len(head))]
+    if width is not None:
+        widths = _fitted(widths, left, width)
     lines = []
     for row in cells:
-        pairs = list(zip(row, widths, strict=True))
-        texts = [cell.ljust(width) if place < left else cell.rjust(width) for place, (cell, width) in enumerate(pairs)]
-        lines.append("  ".join(texts).rstrip())
-    lines.insert(1, "  ".join("─" * width for width in widths))
+        pairs = zip(row, widths, strict=False)
+        lines.append(_GAP.join(_filled(cell, wide, place < left) for place, (cell, wide) in enumerate(pairs)).rstrip())
+    lines.insert(1, _GAP.join("─" * wide for wide in widths))
     return "\n".join(lines)
 
 
 def cost_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The cost summary as people read it."""
-    head = ("model", "variant", "requests", "ok", "failed", "prompt tok", "compl. tok", "cost USD", "p50 s", "p99 s")
+    """The cost summary as people read it: what a sweep varies has a column for each key."""
     shown = rows if len(rows) > 2 or not rows else rows[:1]
+    columns, values = _variants([row["variant"] for row in shown])
     body = [
         (
             row["model"],
-            row["variant"],
+            *values(row["variant"]),
             row["requests"],
             row["ok"],
             row["failed"],
+            _cost(row),
             row["prompt_tokens"],
             row["completion_tokens"],
-            _cost(row),
             None if row["latency_p50_s"] is None else f"{row['latency_p50_s']:.3f}",
             None if row["latency_p99_s"] is None else f"{row['latency_p99_s']:.3f}",
         )
         for row in shown
     ]
-    return table(head, body, left=2)
+    head = ("model", *columns, "requests", "ok", "failed", "cost USD", "tok in", "tok out", "p50 s", "p99 s")
+    return table(head, body, left=1 + len(columns), width=terminal_width())
+
+
+def terminal_width() -> int | None:
+    """How many cells a line on stdout has, None where that is no terminal."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def cells_of(text: str) -> int:
+    """How many cells of a terminal a text takes: Chinese, Japanese and Korean signs and emoji two, accents none."""
+    return sum(map(_cells, text))
+
+
+def _cells(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _variants(names: Sequence[str | None]) -> tuple[tuple[str, ...], Callable[[str | None], tuple[str, ...]]]:
+    """The columns that tell variants apart, and a variant's values in them: each swept key but the model, which has a column
+    already, where every name is of the sort `temperature=0.5,top_p=1`; else the names. None where there is one variant.
+    """
+    given = list(dict.fromkeys(name for name in names if name))  # the total has none
+    if given == ["default"]:
+        return (), lambda _name: ()
+    found = {name: dict(part.partition("=")[::2] for part in name.split(",")) for name in given}
+    keys = {tuple(values) for values in found.values()}
+    if len(keys) != 1 or not all(key.isidentifier() and "=" in name for name in given for key in found[name]):
+        return ("variant",), lambda name: (name or "",)
+    columns = tuple(key for key in keys.pop() if key != "model")
+    return columns, lambda name: tuple(found[name][key] if name else "" for key in columns)
+
+
+def _fitted(widths: list[int], left: int, width: int) -> list[int]:
+    """Widths that fit: long texts are cut, then columns left out but the first four numbers, then texts cut and numbers left
+    out as far as it takes.
+    """
+    fitted = list(widths)
+    for least, kept in ((_SHORT, left + 4), (_LEAST, left + 1)):
+        while (over := sum(fitted) + len(_GAP) * (len(fitted) - 1) - width) > 0:
+            longest = max(range(left), key=lambda place: fitted[place])
+            if fitted[longest] > least:
+                others = [fitted[place] for place in range(left) if place != longest]
+                step = fitted[longest] - max(least, *others) if others else over
+                fitted[longest] = max(least, fitted[longest] - max(1, min(over, step)))
+            elif len(fitted) > kept:
+                fitted.pop()
+            else:
+                break
+    return fitted
+
+
+def _filled(text: str, width: int, to_the_left: bool) -> str:
+    if cells_of(text) > width:
+        text = _cut(text, width - 1) + "…"
+    space = " " * (width - cells_of(text))
+    return text + space if to_the_left else space + text
+
+
+def _cut(text: str, width: int) -> str:
+    """The beginning of a text that takes no more cells."""
+    taken = 0
+    for place, char in enumerate(text):
+        taken += _cells(char)
+        if taken > width:
+            return text[:place]
+    return text
 
 
 def prices_line(total: dict[str, Any]) -> str:

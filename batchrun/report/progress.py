@@ -50,6 +50,7 @@ class Progress:
                 self._skipped(event.requests)
             case Paused():
                 self._note = _PAUSED
+                self._redraw()
                 long = f" for up to {clock(event.patience_s)}" if event.patience_s > 0 else ""
                 self.say(f"{_time()} paused, probing the endpoint{long}: {event.error.message}")
             case Resumed():
@@ -85,15 +86,17 @@ class Progress:
             self.unpriced += result.cost is None and bool(result.total_tokens)
             self._note = ""
         if self._bar is not None:
-            self._bar.set_postfix_str(self._state(), refresh=False)
+            self._show(self._bar)
             self._bar.update()
         elif self._mode == "log":
             self._log()
 
     def _retried(self, event: Retried) -> None:
         self.retries += 1
-        if self._note != _PAUSED:
-            self._note = f"retrying: {event.error.kind}"
+        note = f"retrying: {event.error.kind}"
+        if self._note not in (_PAUSED, note):
+            self._note = note
+            self._redraw()
         if self._mode == "log":
             self._log()
 
@@ -117,18 +120,29 @@ class Progress:
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(self._state(), refresh=False)
+            self._show(self._bar)
             self._bar.close()
         elif self._mode == "log":
             self._log(last=True)
 
-    def _state(self) -> str:
+    def _redraw(self) -> None:
+        if self._bar is not None:
+            self._show(self._bar)
+            self._bar.refresh()
+
+    def _show(self, bar: "tqdm[Any]") -> None:
+        """The numbers stand behind the bar; what the run waits for before it, which a narrow terminal cuts last."""
+        bar.set_description_str(self._note or None, refresh=False)
+        bar.set_postfix_str(self._numbers(), refresh=False)
+
+    def _numbers(self) -> str:
         parts = [f"{_short(self.tokens)} tok", self._money(), f"{self.failed} failed"]
         if self.retries:
             parts.append(f"{self.retries} retries")
-        if self._note:
-            parts.append(self._note)
         return ", ".join(parts)
+
+    def _state(self) -> str:
+        return f"{self._numbers()}, {self._note}" if self._note else self._numbers()
 
     def _money(self) -> str:
         """What was spent, as far as that is known: a bar has no room for more."""

@@ -126,7 +126,7 @@ def write_summary(results: Iterable[Stored], target: Stored) -> tuple[int, int]:
                     latency.append(result.latency_s)
                 if result.first_token_s is not None:
                     first.append(result.first_token_s)
-    ordered = sorted(groups)
+    ordered = list(groups)  # as results name them first: a sweep's order
     rows = [_row(*key, groups[key], *latencies[key]) for key in ordered]
     rows.append(_row("", TOTAL, "", total, *everything))
     unpriced = [*(groups[key].unpriced for key in ordered), total.unpriced]

@@ -147,12 +147,12 @@ def test_a_key_never_shows(batchrun: Callable[..., Any], endpoint: Any, tmp_path
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(batchrun: Callable[..., Any], name: str) -> None:
-    """`--help` is exit 0, on stdout, with examples and the exit codes."""
+    """`--help` is exit 0, on stdout, with examples and the exit codes, one a line."""
     process = batchrun(name, "--help")
     assert process.returncode == 0
     assert process.stderr == ""
-    assert "Exit codes: 0" in process.stdout
-    assert f"Examples: batchrun {name}" in process.stdout
+    assert "\n  Exit codes:\n    0    every request is ok\n" in process.stdout
+    assert f"\n  Examples:\n    batchrun {name}" in process.stdout
 
 
 def test_the_program_has_help_and_a_version(batchrun: Callable[..., Any]) -> None:
@@ -192,3 +192,20 @@ def test_a_fault_of_the_program_is_named(monkeypatch: pytest.MonkeyPatch, capsys
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "batchrun: ZeroDivisionError: oops"
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_flags(batchrun: Callable[..., Any], shell: str) -> None:
+    """`--show-completion SHELL` gives the script, and what it calls answers with commands and flags."""
+    script = batchrun("--show-completion", shell)
+    assert script.returncode == 0, script.stderr
+    assert "_BATCHRUN_COMPLETE" in script.stdout
+    for words, expected in (("batchrun st", "status"), ("batchrun run --conc", "--concurrency")):
+        env = {
+            "_BATCHRUN_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+            "_TYPER_COMPLETE_ARGS": words,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        assert expected in batchrun(env=env).stdout

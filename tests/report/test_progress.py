@@ -88,3 +88,27 @@ def test_a_pause_is_quiet_and_does_not_count_as_pace(monkeypatch: pytest.MonkeyP
     last = out.getvalue().splitlines()[-1]
     assert re.search(r" (9\.9|10\.[01]) req/s, 0:(19|2\d) left", last), last
     assert "paused" not in last
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 80, 200])
+def test_a_narrow_bar_keeps_what_the_run_waits_for(columns: int) -> None:
+    """That a run is paused, or asks again, stands at the head of the bar, in a terminal of any width, until it goes on."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(master, "rb", closefd=True) as seen, os.fdopen(slave, "w", encoding="utf-8") as out:
+        shown = Progress("bar", 200, out)
+
+        def until(pattern: str) -> None:
+            text = ""
+            while not re.search(pattern, text):
+                assert select.select([seen], [], [], 10.0)[0], text
+                text += os.read(seen.fileno(), 65536).decode(errors="replace")
+
+        shown.hear(Retried(EndpointError(Kind.SERVER, "HTTP 500")))
+        until("\rretrying: server: ")
+        shown.hear(Paused(EndpointError(Kind.CONNECT, "refused"), 0.0))
+        until("\rpaused: ")
+        shown.hear(Resumed(3.0))
+        shown.hear(Done(result(0)))
+        shown.close()
+        until("\r  0%|")
