@@ -38,7 +38,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    if config.option.markexpr != "soak":
+    if "soak" not in config.option.markexpr.replace("not soak", ""):
         return None
     seed, minutes = config.option.soak_seed, config.option.soak_minutes
     return f"soak: {minutes:g} minutes, seed {seed}: --soak-minutes {minutes:g} --soak-seed {seed} draws the same again"

@@ -15,7 +15,7 @@ pytest.register_assert_rewrite("bench", "books")
 
 from bench import Bench, Site, make_bench  # noqa: E402
 from points import Calls  # noqa: E402
-from soak import Soak  # noqa: E402
+from soak import Soak, soak_of  # noqa: E402
 
 from batchrun.embedded import Behaviour, Fault  # noqa: E402
 
@@ -53,7 +53,7 @@ def slow_bench() -> Iterator[Bench]:
 @pytest.fixture
 def soak(request: pytest.FixtureRequest, real_stderr: int) -> Soak | None:
     """A long test's share of the time; None for all others, which try all that they name."""
-    return Soak(request, real_stderr) if request.node.get_closest_marker("soak") else None
+    return soak_of(request, real_stderr) if request.node.get_closest_marker("soak") else None
 
 
 @pytest.fixture

@@ -13,17 +13,25 @@ SAY_S = 20.0
 T = TypeVar("T")
 
 
-class Soak:
-    """One long test's share of the time. Safe from several threads."""
+def soak_of(request: pytest.FixtureRequest, stream: int) -> "Soak":
+    """All long tests have the same share; those that run beside each other have the time together."""
+    config = request.config
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    count = len([item for item in request.session.items if item.get_closest_marker("soak")])
+    share_s = config.getoption("soak_minutes") * 60.0 * workers / count
+    return Soak(request.node.name, config.getoption("soak_seed"), share_s, stream)
 
-    def __init__(self, request: pytest.FixtureRequest, stream: int) -> None:
-        config = request.config
-        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-        count = len([item for item in request.session.items if item.get_closest_marker("soak")])
-        self.chance = random.Random(f"{config.getoption('soak_seed')} {request.node.name}")
-        self._share_s = config.getoption("soak_minutes") * 60.0 * workers / count
+
+class Soak:
+    """One long test's share of the time, in seconds, and what draws its trials. `stream` is a descriptor, to say how far it
+    is. Safe from several threads.
+    """
+
+    def __init__(self, name: str, seed: int, share_s: float, stream: int) -> None:
+        self.chance = random.Random(f"{seed} {name}")
+        self._share_s = share_s
         self._stream = stream
-        self._name = request.node.name
+        self._name = name
         self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
         self._done = 0
