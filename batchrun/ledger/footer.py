@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from batchrun.ledger.account import Account
 from batchrun.ledger.bills import Share, pack, unpack
 from batchrun.ledger.sealed import NAMES
 from batchrun.records import Result
@@ -23,6 +24,7 @@ class Tally(msgspec.Struct):
 
     `cost` is in pico-dollars, `unpriced` are the results with tokens and no known price. `since` and `until` are when the
     first request was sent and the last answer was whole, in microseconds since the epoch; None where nothing was sent.
+    `account` is that of the journal that the results were sealed from, None in files of older versions.
     """
 
     ok: int = 0
@@ -31,6 +33,7 @@ class Tally(msgspec.Struct):
     unpriced: int = 0
     since: int | None = None
     until: int | None = None
+    account: Account | None = None
 
     def add(self, result: Result) -> None:
         """Count one result."""
@@ -79,9 +82,9 @@ class Group(msgspec.Struct, array_like=True, frozen=True):
         return {_TALLY: self.tally.encode(), _BILLS: self.bills.encode()}
 
 
-def group_of(results: Sequence[Result]) -> Group:
+def group_of(results: Sequence[Result], account: Account | None = None) -> Group:
     """What is to be kept of these results."""
-    tally = Tally()
+    tally = Tally(account=account)
     for result in results:
         tally.add(result)
     return Group(msgspec.json.encode(tally).decode(), pack(results).decode())
@@ -115,6 +118,17 @@ def tally_of(groups: Sequence[Group]) -> Tally | None:
         if not group.tally:
             return None
         total.take(_decoded(group.tally, Tally))
+    return total
+
+
+def account_of(groups: Sequence[Group]) -> Account | None:
+    """The accounts of all together; None where one has none. Raises ValueError."""
+    total = Account()
+    for group in groups:
+        account = _decoded(group.tally, Tally).account if group.tally else None
+        if account is None:
+            return None
+        total = total.plus(account)
     return total
 
 

@@ -2,9 +2,8 @@
 
 Records are a header with the number of the format, `sent` before an attempt goes on the wire, `lost` when it failed,
 `paid` for an answer before anything judges it, `carried` for attempts that were made before the request came to stand
-here, and `result`. A torn last line is dropped with a note; a broken line
-elsewhere is an error that names the file and the lines. Lines are written at once and synced in groups by whoever owns
-the journal.
+here, and `result`. A torn last line is dropped with a note; a broken line elsewhere is an error that names the file and the
+lines. Lines are written at once and synced in groups by whoever owns the journal.
 """
 
 import os
@@ -30,6 +29,8 @@ class Tally(msgspec.Struct):
     `hash` is the identity of what was asked, `ceiling` the most that one attempt may have cost, in pico-dollars (None
     where that is unknown). `cost` is what those that failed are known to have cost, None where none of them was billed.
     `started_at` is when the last one of this call went on the wire, microseconds since the epoch.
+    `risk` is the most that the unconfirmed ones of this journal may have cost, but for `unbounded` of them, of which no
+    most is known. `carried` attempts, with `carried_cost`, were made before the request came to stand here.
     """
 
     sent: int = 0
@@ -39,6 +40,28 @@ class Tally(msgspec.Struct):
     ceiling: int | None = None
     started_at: int | None = None
     cost: Cost | None = None
+    risk: int = 0
+    unbounded: int = 0
+    carried: int = 0
+    carried_cost: int = 0
+
+    def lose(self) -> None:
+        """Count an attempt whose answer was lost."""
+        self.unconfirmed += 1
+        if self.ceiling is None:
+            self.unbounded += 1
+        else:
+            self.risk += self.ceiling
+
+    def carry(self, other: "Carried") -> None:
+        """Count attempts that another file has recorded."""
+        self.hash = other.hash
+        self.failed += other.failed
+        self.unconfirmed += other.unconfirmed
+        self.sent += other.failed + other.unconfirmed
+        self.carried += other.failed + other.unconfirmed
+        self.carried_cost += other.cost.total if other.cost is not None else 0
+        self.pay(other.cost)
 
     def pay(self, cost: Cost | None) -> None:
         """Add what an attempt cost that brought no answer."""
@@ -226,18 +249,14 @@ def _apply(found: Replay, record: Line) -> None:
         lost = record.lost
         tally = found.tallies.setdefault((lost.row, lost.variant, lost.sample), Tally())
         if lost.unconfirmed:
-            tally.unconfirmed += 1
+            tally.lose()
         else:
             tally.failed += 1
         tally.pay(lost.cost)
     elif record.carried is not None:
         carried = record.carried
         tally = found.tallies.setdefault((carried.row, carried.variant, carried.sample), Tally())
-        tally.hash = carried.hash
-        tally.failed += carried.failed
-        tally.unconfirmed += carried.unconfirmed
-        tally.sent += carried.failed + carried.unconfirmed
-        tally.pay(carried.cost)
+        tally.carry(carried)
     elif record.shard is not None:
         found.shard = record.shard
 

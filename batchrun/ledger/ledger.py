@@ -12,6 +12,7 @@ from typing import Any
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, LedgerError
 from batchrun.ledger import durable, parts
+from batchrun.ledger.account import account_in
 from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.reuse import Pool
@@ -133,20 +134,22 @@ class Ledger:
         tally = opened.tallies.get(key)
         if tally is not None:
             for _ in range(tally.under_way):
-                tally.unconfirmed += 1
+                tally.lose()
                 self._append(opened, Line(lost=Lost(*key, 1)))
 
     def sent(self, opened: OpenShard, request: Request, ceiling: int | None) -> None:
         """Before an attempt goes on the wire; `ceiling` is the most that it may cost, in pico-dollars."""
         key = request.key
-        opened.tallies.setdefault(key, Tally()).sent += 1
+        tally = opened.tallies.setdefault(key, Tally())
+        tally.sent += 1
+        tally.ceiling = ceiling
         self._append(opened, Line(sent=Sent(*key, request.hash, ceiling)))
 
     def lost(self, opened: OpenShard, key: Key, unconfirmed: bool, kind: str = "", cost: Cost | None = None) -> None:
         """After an attempt failed, with a fault of this kind; `cost` is what it is known to have cost all the same."""
         tally = opened.tallies[key]
         if unconfirmed:
-            tally.unconfirmed += 1
+            tally.lose()
         else:
             tally.failed += 1
         tally.pay(cost)
@@ -212,7 +215,7 @@ class Ledger:
         results = sorted(found.results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
-        parts.write_part(part, self._layout, inputs, self._per_row, results)
+        parts.write_part(part, self._layout, inputs, self._per_row, results, account_in(found))
         self._keep(found.outdated())
         del self._open[number]
         opened.journal.close()

@@ -12,21 +12,26 @@ import pyarrow.parquet as pq
 
 from batchrun.errors import LedgerError
 from batchrun.ledger import sealed, vectors
+from batchrun.ledger.account import Account
 from batchrun.ledger.bills import Share
-from batchrun.ledger.footer import Group, Tally, group_of, groups_in, metadata_of, tally_of
+from batchrun.ledger.footer import Group, Tally, account_of, group_of, groups_in, metadata_of, tally_of
 from batchrun.ledger.layout import COST, LATER, RESPONSE, RESULT_SCHEMA, Layout, completed, result_names
 from batchrun.ledger.store import Stored
 from batchrun.money import pico
 from batchrun.records import Result
 
 
-def write_part(target: Stored, layout: Layout, inputs: Any, per_row: int, results: list[Result]) -> None:
-    """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row."""
+def write_part(
+    target: Stored, layout: Layout, inputs: Any, per_row: int, results: list[Result], account: Account | None = None
+) -> None:
+    """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row, `account` is
+    its journal's.
+    """
     if inputs.num_columns and len(results) != inputs.num_rows * per_row:  # a table without columns has no rows either
         raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
         inputs = inputs.take(pa.array([row for row in range(inputs.num_rows) for _ in range(per_row)], pa.int64()))
-    sealed.publish(target, layout.table(inputs, results), group_of(results).metadata())
+    sealed.publish(target, layout.table(inputs, results), group_of(results, account).metadata())
 
 
 def unsealed(layout: Layout, inputs: Any | None, rows: Sequence[int], results: Sequence[Result]) -> Any:
@@ -51,6 +56,26 @@ def read_tally(file: Stored) -> Tally:
         for result in read_results(file, whole=False):
             tally.add(result)
     return tally
+
+
+def read_account(file: Stored) -> Account:
+    """What the attempts behind a part, or a merged file, have cost and may have cost: from its footer, or of its results
+    where that has none (of older versions, which kept no bounds of what was lost).
+    """
+    with sealed.readable(file), file.opened() as source:
+        footer = pq.read_metadata(source)
+        account = account_of(groups_in(footer.metadata, footer.num_row_groups))
+    if account is None:
+        account = Account()
+        for result in read_results(file, whole=False):
+            account = account.plus(
+                Account(
+                    spent=result.cost or 0,
+                    unpriced=int(result.cost is None and bool(result.total_tokens)),
+                    unbounded=result.unconfirmed_attempts,
+                )
+            )
+    return account
 
 
 def sums(files: Iterable[Stored], names: Sequence[str]) -> dict[str, int]:
