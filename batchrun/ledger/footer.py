@@ -106,6 +106,8 @@ def groups_in(metadata: Mapping[bytes, bytes] | None, count: int) -> list[Group]
         raise ValueError("its footer has lost what it kept of its row groups")
     else:
         groups = [Group(kept.get(_TALLY, b"").decode())] * count
+    if kept.get(_BILLS) == b"":
+        raise ValueError("its footer has lost what it kept of its prices")
     if len(groups) != count:
         raise ValueError(f"its footer keeps {len(groups)} row groups, and there are {count}")
     return groups

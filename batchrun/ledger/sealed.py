@@ -23,6 +23,8 @@ _DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in inspect.signatur
 """Files of an earlier version may be deeper than pyarrow reads unasked (where it can be asked): the answers are in them."""
 _BATCH_ROWS = 256
 _OURS = b"batchrun."
+_SCHEMA = b"ARROW:schema"
+"""The key under which pyarrow itself keeps a table's schema."""
 NAMES = _OURS + b"columns"
 """The CRC-32 of a file's column names: a footer has no checksum of its own."""
 
@@ -161,6 +163,8 @@ def _check_footer(opened: Any) -> None:
     footer, kept = opened.metadata, opened.schema_arrow
     if footer.num_rows != sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)):
         raise pa.ArrowInvalid("its footer contradicts itself")
+    if _SCHEMA not in (footer.metadata or {}):  # every version has written it
+        raise pa.ArrowInvalid("its footer has lost what was kept in it")
     checksum, names = (footer.metadata or {}).get(NAMES), kept.names
     if checksum is not None and checksum != _checksum(names):
         raise pa.ArrowInvalid("its columns are not named as they were")

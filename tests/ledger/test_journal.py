@@ -120,7 +120,7 @@ def test_an_attempt_without_an_end_was_in_flight(tmp_path: Path) -> None:
     journal.close()
     found = replay(path)
     assert found.in_flight() == {(3, "default", 0): Tally(sent=1, hash="h3", ceiling=7)}
-    assert found.tallies[(1, "default", 0)] == Tally(sent=1, unconfirmed=1, hash="h1", ceiling=7)
+    assert found.tallies[(1, "default", 0)] == Tally(sent=1, unconfirmed=1, hash="h1", ceiling=7, risk=7)
     assert found.tallies[(2, "default", 0)] == Tally(sent=1, failed=1, hash="h2", ceiling=7)
 
 
