@@ -269,6 +269,7 @@ class Journal:
         self._dirty = False
         self._torn = False
         self._distrusted = False
+        self._first_fault = ""  # what is told from then on: it names the mend
         self._lock = threading.Lock()  # `sync` and `close` come from different threads
         known = path.exists()
         with disk_faults(path):
@@ -287,7 +288,7 @@ class Journal:
     def append(self, record: Line) -> None:
         """Write one record. Raises LedgerError; where only space was missing (`durable.is_full`) it may be tried again."""
         if self._torn or self._distrusted:
-            raise LedgerError(f"{self.path}: an earlier write or sync failed; nothing more is written to it")
+            raise LedgerError(f"{self._first_fault} (nothing more is written to it)")
         line = sealed_line(record)
         try:
             with disk_faults(self.path):
@@ -304,8 +305,9 @@ class Journal:
         """Take away the part of a line that a failed write left. If that fails too, nothing may be written behind it."""
         try:
             os.ftruncate(self._handle, self._size)
-        except OSError:
+        except OSError as error:
             self._torn = True
+            self._first_fault = f"{self.path}: {error.strerror}; check the disk, then run the same command again"
 
     def sync(self) -> None:
         """Called from any thread; raises LedgerError, after which the run must stop."""
@@ -313,7 +315,7 @@ class Journal:
             if self._handle < 0 or not self._dirty:
                 return
             if self._distrusted:
-                raise LedgerError(f"{self.path}: an earlier sync failed; what it holds is not trusted")
+                raise LedgerError(f"{self._first_fault} (its sync failed: what it holds is not trusted)")
             self._dirty = False
             try:
                 with disk_faults(self.path):
@@ -321,7 +323,8 @@ class Journal:
                     if not self._known:
                         sync_dir(self.path.parent)
                         self._known = True
-            except LedgerError:
+            except LedgerError as error:
+                self._first_fault = str(error)
                 # the kernel may now call pages clean that never reached the disk: this file is done with
                 self._distrusted = self._dirty = True
                 raise
