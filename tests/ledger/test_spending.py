@@ -24,7 +24,7 @@ from batchrun.money import Cost
 from batchrun.records import Request, Result, Row, Shard, ShardInfo
 
 ROWS = 3
-STEPS = ("die", "seal", "merge", "retry", "change")
+STEPS = ("die", "seal", "merge", "retry", "retry_some", "change")
 ENDS = ("ok", "unpriced", "refused", "re-asked", "none")
 ATTEMPT = st.tuples(st.sampled_from(("lost", "failed", "billed")), st.none() | st.integers(1, 9))
 
@@ -83,7 +83,9 @@ class Books:
             self.ledger.lost(self.opened, request.key, False, Kind.BAD_REQUEST)
             tally = tallies[request.key]
             total = None if tally.cost is None else tally.cost.total
-            result = msgspec.structs.replace(self.answer(request, None), status="failed", cost=total, total_tokens=None)
+            result = msgspec.structs.replace(
+                self.answer(request, None), status="failed", error_kind="bad_request", cost=total, total_tokens=None
+            )
         elif end == "unpriced":
             result = self.answer(request, None)
             self.add(unpriced=1)
@@ -126,7 +128,11 @@ class Books:
             self.run_dir.drop_parts()
 
     def retry(self) -> None:
-        reopen_failed(self.run_dir, self.shards(), [0])
+        reopen_failed(self.run_dir, self.shards(), [0], frozenset())
+
+    def retry_some(self) -> None:
+        """Of the failures only one kind that no row has failed with: all are kept, as they are."""
+        reopen_failed(self.run_dir, self.shards(), [0], frozenset({Kind.TIMEOUT}))
 
     def change(self) -> None:
         """The rows are cut in another way: what was answered is drawn upon."""
@@ -136,7 +142,7 @@ class Books:
         names = self.run_dir.superseded()
         offers = [Offer(file, name not in self.spent) for name in names for file in self.run_dir.superseded_files(name)]
         standing = self.run_dir.all_results()
-        pool = Pool(self.run_dir.state / "pool", offers, standing, retry_failed=False, check=lambda: None)
+        pool = Pool(self.run_dir.state / "pool", offers, standing, retried=None, check=lambda: None)
         self.ledger.adopt(self.shard, self.requests, [], pool)
         pool.close()
         self.spent = set(names)
