@@ -101,7 +101,7 @@ class _Course:
             self._may_end_the_run(error)
         else:
             self._other += 1
-            if self._other >= (_ODD_ATTEMPTS if error.kind is Kind.EMPTY_OUTPUT else self._most):
+            if self._other >= (min(_ODD_ATTEMPTS, self._most) if error.kind is Kind.EMPTY_OUTPUT else self._most):
                 raise error
         return self._jittered(error.retry_after_s)
 

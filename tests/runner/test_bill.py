@@ -122,11 +122,12 @@ def test_a_fault_that_states_its_usage_is_billed(run: Callable[..., batchrun.Out
     assert outcome.results["unconfirmed_attempts"].to_pylist() == [0]
     assert outcome.cost_usd == 0.004
     assert outcome.rows[-1]["input_cost_usd"] == 0.002
-    failed = run(endpoint(reply), **stream, retry={"max_attempts": 1, "max_wait_s": 0.0}, output={"path": "again"})
+    once = {"max_attempts": 1, "max_wait_s": 0.0}
+    failed = run(endpoint(body(), reply, body()), **stream, rows=3, retry=once, output={"path": "again"})
     assert failed.failed == 1
-    assert in_millionths(failed) == [2000]
-    assert failed.results["prompt_tokens"].to_pylist() == [1000]
-    assert failed.cost_usd == 0.002
+    assert in_millionths(failed) == [2000] * 3
+    assert failed.results["prompt_tokens"].to_pylist() == [1000] * 3
+    assert failed.cost_usd == 0.006
 
 
 GATEWAYS: dict[str, Reply] = {
