@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from batchrun.pace.alarm import mend_of
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Timeouts
+from batchrun.pace.advice import advice
 from batchrun.records import Request
 from batchrun.wire.client import Client
 
@@ -49,7 +49,7 @@ async def test_a_challenge_for_browsers_says_that_it_is_one(status: int, page: b
     """A firewall that takes us for a bot has nothing to do with the key, under any status."""
     error = await fault(status, page)
     assert "a challenge for browsers stands before the endpoint" in error.message
-    assert "let API clients pass" in (mend_of(error, None) or "")
+    assert "let API clients pass" in (advice(error, None) or "")
     assert error.kind is (Kind.CREDENTIALS if status == 403 else Kind.SERVER)
 
 
@@ -74,7 +74,7 @@ async def test_a_port_of_tls_that_answers_in_http(said: bytes) -> None:
     error = await fault(400, said)
     assert (error.kind, error.unconfirmed) == (Kind.CONNECT, False)
     assert "speaks TLS" in error.message
-    assert "https://" in (mend_of(error, None) or "")
+    assert "https://" in (advice(error, None) or "")
 
 
 @pytest.mark.anyio
@@ -82,8 +82,8 @@ async def test_an_error_inside_a_stream_is_no_other_endpoint() -> None:
     """An endpoint that breaks its streams off is one that speaks our language; a page is of another."""
     broken = await fault(200, b'data: {"error":{"code":502,"message":"Provider disconnected"}}\n\n')
     page = await fault(200, b"<html><title>Welcome to nginx!</title></html>")
-    assert "OpenAI-compatible" not in (mend_of(broken, None) or "")
-    assert "OpenAI-compatible" in (mend_of(page, None) or "")
+    assert "OpenAI-compatible" not in (advice(broken, None) or "")
+    assert "OpenAI-compatible" in (advice(page, None) or "")
 
 
 @pytest.mark.anyio
@@ -91,4 +91,4 @@ async def test_a_407_is_about_the_proxy() -> None:
     """Without a tunnel the proxy's refusal comes as the answer."""
     error = await fault(407, b"denied")
     assert (error.kind, error.status) == (Kind.CREDENTIALS, 407)
-    assert "the proxy's own user name" in (mend_of(error, "OPENAI_API_KEY") or "")
+    assert "the proxy's own user name" in (advice(error, "OPENAI_API_KEY") or "")
