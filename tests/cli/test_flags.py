@@ -215,22 +215,24 @@ def test_failures_of_some_kinds_are_asked_again(
     call: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
 ) -> None:
     """`--retry-failed=KIND` asks those alone; the others stay failed, and their attempts stay in the books."""
-    faults = [{"status": 400, "match": "What is 0", "times": 2}, {"status": 500, "match": "What is 1", "times": 2}]
-    with serve(faults=parse_faults(json.dumps(faults))) as broken:
-        args = ("run", "job.toml", "-o", "out", "--base-url", broken.url, "--max-attempts", "2")
-        assert call(*args).returncode == 1
-        assert [one["error_kind"] for one in results(tmp_path)] == ["bad_request", "server", None]
-        before = broken.received
-        again = call(*args, "--retry-failed=server")
-        assert "1 failed requests are asked again (server)" in again.stderr
+    refusal = {"error": {"message": "not for me", "code": "content_filter"}}
+    faults = [{"status": 400, "match": "What is 0"}, {"status": 400, "match": "What is 1", "body": refusal}]
+    with serve(faults=parse_faults(json.dumps(faults))) as broken, serve() as healthy:
+        args = ("run", "job.toml", "-o", "out", "--max-attempts", "2", "--base-url")
+        assert call(*args, broken.url).returncode == 1
+        first = results(tmp_path)
+        assert [one["error_kind"] for one in first] == ["bad_request", "content_filter", None]
+        again = call(*args, healthy.url, "--retry-failed=content_filter")
+        assert "1 failed requests are asked again (content_filter)" in again.stderr
         assert again.returncode == 1
-        assert broken.received == before + 1
-        assert [one["error_kind"] for one in results(tmp_path)] == ["bad_request", None, None]
-        assert [one["attempts"] for one in results(tmp_path)] == [1, 3, 1]
-        none = call(*args, "--retry-failed=timeout,server")
-        assert (none.returncode, broken.received) == (1, before + 1)
-        wrong = call(*args, "--retry-failed=servr")
+        assert healthy.received == 1
+        second = results(tmp_path)
+        assert [one["error_kind"] for one in second] == ["bad_request", None, None]
+        assert [one["attempts"] for one in second] == [1, first[1]["attempts"] + 1, 1]
+        none = call(*args, healthy.url, "--retry-failed=timeout,content_filter")
+        assert (none.returncode, healthy.received) == (1, 1)
+        wrong = call(*args, healthy.url, "--retry-failed=content_filtr")
         assert wrong.returncode == 2
-        assert "did you mean `server`?" in wrong.stderr
-        call(*args, "--retry-failed")
-        assert broken.received == before + 2
+        assert "did you mean `content_filter`?" in wrong.stderr
+        assert call(*args, healthy.url, "--retry-failed").returncode == 0
+        assert healthy.received == 2
