@@ -14,10 +14,11 @@ T = TypeVar("T")
 
 
 def soak_of(request: pytest.FixtureRequest, stream: int) -> "Soak":
-    """All long tests have the same share; those that run beside each other have the time together."""
+    """All long tests that keep to a share have the same; those that run beside each other have the time together."""
     config = request.config
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    count = len([item for item in request.session.items if item.get_closest_marker("soak")])
+    long = [item for item in request.session.items if item.get_closest_marker("soak")]
+    count = len([item for item in long if "soak" in getattr(item, "fixturenames", ())])
     share_s = config.getoption("soak_minutes") * 60.0 * workers / count
     return Soak(request.node.name, config.getoption("soak_seed"), share_s, stream)
 
