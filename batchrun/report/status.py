@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
+from batchrun.ledger.durable import disk_faults
 from batchrun.ledger.footer import Tally
 from batchrun.ledger.journal import Key, opened_line
 from batchrun.ledger.parts import read_tally
@@ -104,10 +105,11 @@ def _window_s(manifest: Manifest) -> float:
 
 
 def _add_journal(found: Progress, path: Path, moment: int) -> None:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:  # sealed between the listing and the reading
-        return
+    with disk_faults(path):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except FileNotFoundError:  # sealed between the listing and the reading
+            return
     results: dict[Key, Result] = {}
     under_way: dict[Key, int] = {}
     for line in lines:
@@ -117,7 +119,7 @@ def _add_journal(found: Progress, path: Path, moment: int) -> None:
         if record.result is not None:
             results[record.result.key] = record.result
             under_way.pop(record.result.key, None)
-        elif (step := record.sent or record.lost) is not None:
+        elif (step := record.sent or record.lost or record.paid) is not None:
             key = (step.row, step.variant, step.sample)
             under_way[key] = under_way.get(key, 0) + (1 if record.sent is not None else -1)
     found.in_flight += sum(under_way.values())
