@@ -127,7 +127,8 @@ class Diagnosis:
             self._connect_since = now
         self._connect_faults += 1
         lasting = now - self._connect_since >= policy.lasting_connect_s
-        if self._connect_faults < (policy.lasting_connect_faults if lasting else policy.connect_faults):
+        many = policy.connect_faults if health.answers else policy.outage_rows
+        if self._connect_faults < (policy.lasting_connect_faults if lasting else many):
             return None
         self._connect_faults = 0
         if not health.answers:  # its address is wrong, or it was never up

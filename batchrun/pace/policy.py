@@ -29,7 +29,9 @@ class Policy(msgspec.Struct, frozen=True):
     """So many rows far ahead are asked at first in one closure, to tell rows that nobody would answer from an outage."""
 
     connect_faults: int = 20
-    """So many in a row with nothing between: the endpoint can't be reached."""
+    """So many in a row with nothing between: an endpoint that answered can't be reached any more. One that never did is
+    given up after `outage_rows`.
+    """
     lasting_connect_faults: int = 5
     lasting_connect_s: float = 10.0
     """Or so few, that span so long."""

@@ -45,6 +45,17 @@ class Case(NamedTuple):
     line: Callable[[int], dict[str, Any]] = lambda row: {"prompt": f"row {row} please"}
 
 
+def mixed(row: int) -> dict[str, Any]:
+    """A batch line; one in four is for embeddings."""
+    if row % 4:
+        return {"custom_id": f"{row}", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [said(row)]}}
+    return {"custom_id": f"{row}", "url": "/v1/embeddings", "body": {"model": "m", "input": f"row {row} please"}}
+
+
+def said(row: int) -> dict[str, str]:
+    return {"role": "user", "content": f"row {row} please"}
+
+
 CASES = [
     Case("no_choices", code=1, failed={"malformed": 2}, most=24, tables=OWN_PRICES, cost_usd=(18 + 6) * A_ROW_USD),
     Case(
@@ -96,6 +107,22 @@ CASES = [
         "firewall", rows=100, code=1, failed=5, most=110, flags="--concurrency 4",
         line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3)},
     ),
+    Case("chat_alone", flags="--concurrency 4", code=1, failed={"not_found": 5}, most=26, line=mixed),
+    Case("tls_only", rows=200, flags="--concurrency 8", code=3, most=18, says=("HTTPS",)),
+    Case("not_an_api", rows=200, flags="--concurrency 8", code=3, most=18),
+    Case(
+        "deployment", base="/openai/deployments/prod/chat/completions?api-version=2024-10-21",
+        endpoint='headers = { "api-key" = "${AZURE_KEY}" }\n',
+    ),
+    Case("refused_in_words", rows=100, flags="--concurrency 8", code=3, most=18, says=("pinned to another model",)),
+    Case("refused_by_a_path_in_the_body", rows=100, flags="--concurrency 8", code=3, most=18, says=("temperature",)),
+    Case("the_same_500", rows=100, flags="--concurrency 8", code=3, most=18, says=("Engine core failed",)),
+    Case(
+        "firewall", rows=60, code=1, failed=3, most=70, flags="--concurrency 2",
+        line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row < 3)},
+    ),
+    Case("challenge", rows=100, flags="--concurrency 8", code=3, most=18, says=("challenge",)),
+    Case("slower_than_allowed", rows=100, flags="--timeout 0.3 --concurrency 8", code=3, most=18, says=("[timeouts] total",)),
 ]  # fmt: skip
 
 

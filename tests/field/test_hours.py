@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from virtual import Endpoint, Said, Story, arun_virtually, job_of
+from virtual import Endpoint, Said, Story, arun_virtually, job_of, prompt_of
 
 from .endpoints import (
     STUCK,
@@ -51,6 +51,20 @@ CASES = [
     Case("half a minute of refused connections", lambda: window(10, 38, httpx.ConnectError("refused")), 600, 650, 90, 8),
     Case("a wrong key from the first", lambda: window(0, 1e9, refusal(401, "Incorrect API key")), 3000, 74, 60, code=3),
     Case("an unknown model from the first", lambda: window(0, 1e9, refusal(404, "No such model")), 3000, 74, 60, code=3),
+    Case("ten seconds of 401", lambda: window(4, 14, refusal(401, "Unauthorized")), 600, 650, 60, 16),
+    Case("ten seconds of 403", lambda: window(4, 14, refusal(403, "Forbidden")), 600, 650, 60, 16),
+    Case("ten seconds of 404", lambda: window(4, 14, refusal(404, "Model not found.")), 600, 650, 60, 16),
+    Case("a model that loads for 75 seconds", lambda: window(0, 75, refusal(503, "Loading model")), 200, 400, 180),
+    Case("a model that is scaled to zero for ten minutes", lambda: window(60, 660, 503, 1.0), 600, 900, 900, 8),
+    Case(
+        "a timeout below what answers take", lambda: lambda _body, _at: Said("yes", 6.0), 400, 74, 60,
+        tables={"timeouts": {"total": 4.0}}, code=3, says="[timeouts] total",
+    ),
+    Case(
+        "a firewall that dislikes the first rows",
+        lambda: lambda body, _at: refusal(403, "blocked") if prompt_of(body) in ("0", "1", "2") else "yes",
+        200, 230, 260, concurrency=2, code=1, failed=3,
+    ),
 ]  # fmt: skip
 
 

@@ -192,7 +192,7 @@ async def test_other_faults_pass_through(kind: Kind) -> None:
 async def test_many_connect_faults_in_a_row_stop() -> None:
     """Connect faults are retried one by one, and stop the run when there are many with nothing between."""
     gated = Gated(Plan(*[Kind.CONNECT] * 100))
-    await gated.fails(POLICY.connect_faults - 1)
+    await gated.fails(POLICY.outage_rows - 1)
     assert gated.paused == []
     assert await gated.ends([numbered(0)]) == [Stopped]
     assert len(gated.paused) == 1
@@ -204,7 +204,7 @@ async def test_many_connect_faults_in_a_row_stop() -> None:
 @pytest.mark.parametrize("between", [None, Kind.SERVER, Kind.BAD_REQUEST])
 async def test_any_sign_of_life_starts_the_count_again(between: Kind | None) -> None:
     """An answer, even a fault that was answered, starts the count of connect faults again."""
-    row: list[Kind | None] = [Kind.CONNECT] * (POLICY.connect_faults - 1)
+    row: list[Kind | None] = [Kind.CONNECT] * (POLICY.outage_rows - 1)
     gated = Gated(Plan(*row, between, *row))
     await gated.fails(len(row))
     if between is None:
