@@ -120,7 +120,7 @@ class Prices:
 class Billed:
     """A client of one endpoint whose attempts come with what they cost: answers, and faults whose usage was stated.
 
-    A fault that was billed and has no known price may have been billed any amount: it is unconfirmed.
+    What is known to have been billed is not unconfirmed any more. Without a known price it stays what it was.
     """
 
     def __init__(self, client: Complete, prices: Prices, endpoint: str, clock: Clock) -> None:
@@ -136,7 +136,7 @@ class Billed:
         except EndpointError as error:
             if error.usage is not None:
                 error.cost, error.price_source = self._bill(request, error.model, error.usage)
-                error.unconfirmed = error.cost is None
+                error.unconfirmed = error.unconfirmed and error.cost is None
             raise
         cost, source = self._bill(request, answer.model, answer.usage)
         return msgspec.structs.replace(answer, cost=cost, price_source=source)

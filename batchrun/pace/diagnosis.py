@@ -10,7 +10,7 @@ import msgspec
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.pace.advice import is_page
-from batchrun.pace.health import Health, Key
+from batchrun.pace.health import Health, Key, is_silent
 from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy, clamped
 from batchrun.records import Request
 
@@ -64,14 +64,14 @@ class Diagnosis:
         if error.kind is Kind.RATE_LIMITED:
             stuck = health.silent_s >= policy.silent_s and error.retry_after_s is None
             return Closing(0.0, 0.0) if stuck else None
-        if error.kind not in SILENT_KINDS or health.condemned:
+        if not is_silent(error) or health.condemned:
             return None
         if not health.answers:
             return self._never_answered(request, error)
         if health.silent_s >= policy.silent_s:
             return Closing(0.0, 0.0)
         if health.is_silent and health.lasts:
-            patience_s = health.patience_s(error.kind)
+            patience_s = health.patience_s
             return Closing(patience_s, patience_s)
         return None
 
@@ -160,4 +160,6 @@ class Diagnosis:
             return Closing(policy.lasting_s, 0.0)
         if error.status == 503 and error.kind in FREE_KINDS:
             return Closing(policy.loading_s, policy.loading_s)
-        return Closing(policy.never_answered_s, policy.never_answered_s, policy.max_attempts)
+        return Closing(
+            policy.never_answered_s, policy.never_answered_s, min(policy.most_unknown_probes, policy.max_attempts)
+        )

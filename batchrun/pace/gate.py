@@ -143,7 +143,7 @@ class Gate:
         """Ask a row alone that the connection broke with again and again: what dies of it shall take nobody along."""
         now = self._clock.now()
         cause = EndpointError(Kind.DISCONNECTED, "the connection broke again and again while one row was on the wire")
-        until = now + self._health.patience_s(cause.kind)
+        until = now + self._health.patience_s
         self._closure = Closure(cause, now, until, now, self._policy.first_probe_s, trial=True, told=False)
 
     async def _in_turn(self, inner: Complete, request: Request) -> Answer | None:

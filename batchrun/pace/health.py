@@ -12,7 +12,7 @@ import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import ROW_KINDS, EndpointError, Kind
-from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy, clamped
+from batchrun.pace.policy import SILENT_KINDS, Policy, clamped
 from batchrun.records import Answer, Complete, Request
 
 Key = tuple[int, str, int]
@@ -34,6 +34,11 @@ _SPELLS = 64
 _DEATHS = 4
 """So often a connection broke during a request that it is asked alone."""
 _TRIALS = 2
+
+
+def is_silent(error: EndpointError) -> bool:
+    """Whether a fault may be an outage's: an answer that states its usage comes from an endpoint that is at work."""
+    return error.kind in SILENT_KINDS and not (error.kind is Kind.MALFORMED and error.usage is not None)
 
 
 class Rest(Protocol):
@@ -177,20 +182,19 @@ class Health:
         """Whether that has lasted for longer than those that were on the wire before could take."""
         return self.silent_s >= self._policy.lasting_s + self._slowest_s
 
-    def patience_s(self, kind: Kind) -> float:
-        """For how many seconds more an endpoint that answers nobody is waited for, that gives such faults.
+    @property
+    def patience_s(self) -> float:
+        """For how many seconds more an endpoint that answers nobody is waited for.
 
         Where every row that is left was asked, nobody else can tell whether it is the endpoint or the rows: then it is as
-        long as the endpoint had been answering, and longer where asking costs nothing.
+        long as the endpoint had been answering.
         """
-        free = kind in FREE_KINDS
         policy = self._policy
         if not self.answers:
             return policy.never_answered_s - self.silent_s
         if not self._rest.is_last:
             return policy.silent_s - self.silent_s
-        least_s = policy.least_free_patience_s if free else policy.least_patience_s
-        return clamped(self.answering_s, least_s, policy.silent_s) - self.silent_s
+        return clamped(self.answering_s, policy.last_patience_s, policy.silent_s) - self.silent_s
 
     def attempts(self, key: Key) -> int:
         """How many attempts at a request failed that are not known to be the endpoint's fault."""
@@ -271,9 +275,9 @@ class Health:
 
     def _failed(self, request: Request, error: EndpointError, began: float) -> None:
         self._last_sent = None
-        if error.kind in ROW_KINDS or error.kind is Kind.EMPTY_OUTPUT:
-            self._is_well_at(began)  # it was that one alone that was said no to, or nothing
-        if error.kind not in SILENT_KINDS:
+        if not is_silent(error):
+            if error.kind in ROW_KINDS | {Kind.EMPTY_OUTPUT, Kind.MALFORMED}:
+                self._is_well_at(began)  # it was that one alone that was said no to, or nothing of use
             return
         if error.kind is Kind.DISCONNECTED:
             self._broken[request.key] += 1

@@ -23,7 +23,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Between two probes that may each be billed, or that are refused for good."""
     longest_free_wait_s: float = 5.0
     """Between two probes whose fault costs nothing."""
-    longest_unknown_wait_s: float = 10.0
+    longest_unknown_wait_s: float = 20.0
     """The same, while nobody was ever answered."""
     scouts: int = 3
     """So many rows far ahead are asked at first in one closure, to tell rows that nobody would answer from an outage."""
@@ -44,12 +44,15 @@ class Policy(msgspec.Struct, frozen=True):
     lasting_s: float = 10.0
     """An outage that has lasted so much longer than an answer takes is waited for."""
 
+    most_unknown_probes: int = 6
+    """And so often at most, where each probe costs a request."""
     never_answered_s: float = 60.0
     """For how long an endpoint is probed that never answered anybody."""
     loading_s: float = 300.0
     """The same where it says that it is not ready yet (HTTP 503): a model may be loading."""
     least_patience_s: float = 120.0
-    least_free_patience_s: float = 600.0
+    last_patience_s: float = 30.0
+    """The least that the last rows of a job are asked for, while nobody is answered."""
     least_connect_patience_s: float = 30.0
     most_patience_s: float = 3600.0
     """What was answering and can't be reached, or refuses everybody, is waited for as long as it had been answering."""

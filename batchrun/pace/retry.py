@@ -9,8 +9,8 @@ from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Retried
 from batchrun.job import Retry
-from batchrun.pace.health import Health, Rest
-from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy
+from batchrun.pace.health import Health, Rest, is_silent
+from batchrun.pace.policy import FREE_KINDS, Policy
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
 
@@ -95,23 +95,27 @@ class _Course:
             raise error
         if error.kind is Kind.RATE_LIMITED:
             self._limits.add(error)
-        elif error.kind in SILENT_KINDS:
+        elif is_silent(error):
             if self.is_over(error):
                 raise error
             self._may_end_the_run(error)
         else:
             self._other += 1
-            if self._other >= (min(_ODD_ATTEMPTS, self._most) if error.kind is Kind.EMPTY_OUTPUT else self._most):
+            if self._other >= self._most_of(error):
                 raise error
         return self._jittered(error.retry_after_s)
 
     def is_over(self, error: EndpointError) -> bool:
         """Whether the request has failed often enough, and by itself."""
-        if error.kind not in SILENT_KINDS:
+        if not is_silent(error):
             return False
-        if error.kind is Kind.MALFORMED and self._health.is_ill(self._key, _ODD_ATTEMPTS, error.kind):
+        if error.kind is Kind.MALFORMED and self._health.is_ill(self._key, self._most_of(error), error.kind):
             return True
         return self._health.is_ill(self._key, self._most)
+
+    def _most_of(self, error: EndpointError) -> int:
+        """How many attempts that end in such a fault are made at most."""
+        return min(self._most, _ODD_ATTEMPTS) if error.kind in (Kind.MALFORMED, Kind.EMPTY_OUTPUT) else self._most
 
     def _may_pass(self, error: EndpointError) -> bool:
         """Whether asking again makes sense. What the endpoint says itself (x-should-retry) overrides its kind, but what
@@ -119,18 +123,18 @@ class _Course:
         """
         if error.should_retry is None:
             return error.kind not in _FINAL
-        return error.should_retry or (error.kind in SILENT_KINDS and self._health.is_silent)
+        return error.should_retry or (is_silent(error) and self._health.is_silent)
 
     def _may_end_the_run(self, error: EndpointError) -> None:
         """Stop the run where only rows are left that nobody answers, and nobody can tell why: a stopped run goes on with
         the same command, a row that is wrongly failed is lost. If they stopped an earlier call too, they fail.
         """
         health, rest = self._health, self._retrying.rest
-        if not rest.is_last or health.attempts(self._key) < self._most or health.is_silent:
+        if not rest.is_last or health.attempts(self._key) < self._most_of(error) or health.is_silent:
             return
         if rest.stuck_again and health.silent_s >= self._retrying.policy.never_answered_s:
             raise error
-        if health.patience_s(error.kind) <= 0.0 or error.kind not in FREE_KINDS:
+        if health.patience_s <= 0.0 or error.kind not in FREE_KINDS:
             left = f"{health.asking} request{'s are' if health.asking > 1 else ' is'} left"
             self._retrying.stop.ask(
                 Stop(

@@ -108,7 +108,7 @@ CASES = [
         line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3)},
     ),
     Case("chat_alone", flags="--concurrency 4", code=1, failed={"not_found": 5}, most=26, line=mixed),
-    Case("tls_only", rows=200, flags="--concurrency 8", code=3, most=18, says=("HTTPS",)),
+    Case("tls_only", rows=200, flags="--concurrency 8", code=3, most=18, says=("speaks TLS",)),
     Case("not_an_api", rows=200, flags="--concurrency 8", code=3, most=18),
     Case(
         "deployment", base="/openai/deployments/prod/chat/completions?api-version=2024-10-21",

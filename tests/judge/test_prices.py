@@ -224,9 +224,12 @@ def test_a_fault_with_usage_was_billed() -> None:
     assert (error.cost, error.unconfirmed) == (Cost(1_000_000, 2_500_000), False)
 
 
-def test_a_fault_with_usage_and_no_price_may_have_been_billed() -> None:
-    """Its cost is unknown: unconfirmed. A fault without usage stays what it was."""
-    error = EndpointError(Kind.DISCONNECTED, "broken", usage=Usage(4, 2, 6))
+@pytest.mark.parametrize("unconfirmed", [True, False])
+def test_a_fault_with_usage_and_no_price_stays_what_it_was(unconfirmed: bool) -> None:
+    """Its cost is unknown; whether more than was stated may have been billed is what the wire says. So it is for a fault
+    without usage.
+    """
+    error = EndpointError(Kind.DISCONNECTED, "broken", unconfirmed=unconfirmed, usage=Usage(4, 2, 6))
     unpriced = Request(0, "0", "default", 0, b"{}", "h", "no-such-model-xyz")
 
     async def client(_request: Request) -> Answer:
@@ -237,5 +240,5 @@ def test_a_fault_with_usage_and_no_price_may_have_been_billed() -> None:
             await Billed(client, Prices({}, URLS), "here", SystemClock()).complete(unpriced)
 
     anyio.run(attempt)
-    assert (error.cost, error.unconfirmed) == (None, True)
+    assert (error.cost, error.unconfirmed) == (None, unconfirmed)
     assert attempted(EndpointError(Kind.SERVER, "HTTP 500")).unconfirmed is False
