@@ -13,18 +13,21 @@ def command(
     run_dir: Annotated[str, typer.Argument(metavar="DIR", help="The run directory.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Ending in .parquet, .jsonl or .csv.")],
     form: Annotated[str | None, typer.Option("--format", help="openai-batch (not yet supported).")] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept that results are still missing: exit 0 all the same.")
+    ] = False,
 ) -> None:
-    """Write the results to another format; the ending of FILE chooses it."""
-    from batchrun.ledger.run_dir import RunDir
-    from batchrun.report.export import export
+    """Write the results to another format; the ending of FILE chooses it. Also of a run that is under way or has stopped:
+    then what is missing is said, and the exit code is 1.
+    """
+    from batchrun.cli.table import say
+    from batchrun.runner.reading import Reading
 
     if form is not None:
         raise JobError(f"--format {form}: understood but not yet supported; leave it out")
-    found = RunDir(run_dir)
-    if found.read_manifest() is None:
-        raise JobError(f"{found.url}: no run there (no run.json); give a run directory")
-    files = found.result_files()
-    if not files:
-        raise JobError(f"{run_dir}: no results yet; see batchrun status {run_dir}")
-    rows = export(files, file)
+    reading = Reading(run_dir)
+    rows = reading.export(file)
     print(f"{rows} rows → {file}")
+    if missing := reading.requests - rows:
+        say(f"{missing} of {reading.requests} requests have no result yet: {reading.why_missing}")
+        raise typer.Exit(0 if partial else 1)

@@ -75,6 +75,11 @@ def command(
             print(cost_table(rows))
             if rows[-1]["unpriced"] and rows[-1]["price_source"]:
                 say(prices_line(rows[-1]))
+        if outcome.failed and outcome.held is not None:
+            from batchrun.cli.failures import short_table
+            from batchrun.report.failures import failed_in, grouped
+
+            print(short_table(grouped(failed_in(outcome.held.results)), outcome.path))
         where = f" → {outcome.results_path}" if outcome.requests else ""
         print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests{where}")
     raise typer.Exit(outcome.exit_code)

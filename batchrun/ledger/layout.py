@@ -138,6 +138,10 @@ class Layout(msgspec.Struct, frozen=True):
         return hashlib.blake2b(columns.serialize().to_pybytes(), digest_size=16).hexdigest()
 
 
+NO_INPUT = Layout(pa.schema([]))
+"""The columns of results alone."""
+
+
 def completed(table: Any) -> Any:
     """A table of results with every column that a part has: those of LATER that it goes without are empty."""
     for place, field in enumerate(RESULT_SCHEMA):

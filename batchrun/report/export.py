@@ -1,7 +1,7 @@
 """Results in other formats: a copy for people and tools that don't read Parquet. A part at a time, never all rows."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from batchrun.report import plain
 
 def export(files: Sequence[Stored], target: str) -> int:
     """Write the results in `files` to `target`; its ending chooses the format. Returns the rows. Raises JobError."""
+    return write(read_schema(files[0]), _tables(files), target)
+
+
+def write(schema: Any, tables: Iterable[Any], target: str) -> int:
+    """Write pyarrow Tables of one schema to `target`, as `export` does."""
     path = Path(target)
     writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
     writer = writers.get(path.suffix.lower())
@@ -24,7 +29,7 @@ def export(files: Sequence[Stored], target: str) -> int:
     if not path.parent.is_dir():
         raise JobError(f"{target}: the folder {path.parent} does not exist")
     with replacing(path, SHARED_MODE) as temporary:
-        return writer(files, temporary)
+        return writer(schema, tables, temporary)
 
 
 def _tables(files: Sequence[Stored]) -> Iterator[Any]:
@@ -32,31 +37,31 @@ def _tables(files: Sequence[Stored]) -> Iterator[Any]:
         yield from read_groups(file)
 
 
-def _parquet(files: Sequence[Stored], target: Path) -> int:
+def _parquet(schema: Any, tables: Iterable[Any], target: Path) -> int:
     rows = 0
-    with pq.ParquetWriter(target, read_schema(files[0]), compression="zstd") as writer:
-        for table in _tables(files):
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for table in tables:
             writer.write_table(table)
             rows += table.num_rows
     return rows
 
 
-def _jsonl(files: Sequence[Stored], target: Path) -> int:
+def _jsonl(_schema: Any, tables: Iterable[Any], target: Path) -> int:
     count = 0
     with target.open("wb") as out:
-        for table in _tables(files):
+        for table in tables:
             for row in plain.rows(table):
                 out.write(plain.line(row))
                 count += 1
     return count
 
 
-def _csv(files: Sequence[Stored], target: Path) -> int:
+def _csv(schema: Any, tables: Iterable[Any], target: Path) -> int:
     count = 0
     with target.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow(read_schema(files[0]).names)
-        for table in _tables(files):
+        writer.writerow(schema.names)
+        for table in tables:
             for row in plain.rows(table):
                 writer.writerow([plain.cell(value) for value in row.values()])
                 count += 1

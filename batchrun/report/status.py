@@ -56,10 +56,7 @@ def read_status(path: str) -> dict[str, Any]:
     if manifest is None:
         raise JobError(f"{path}: no run there (no run.json); give a run directory")
     run_dir = RunDir(path, manifest.state_dir or None)
-    state = manifest.state
-    # of a run in a bucket whose state is another machine's, only what its manifest says is known
-    if state != "complete" and (run_dir.is_local or run_dir.state.exists()):
-        state = "running" if run_dir.locked_by_another() else "interrupted" if state == "running" else state
+    state = state_of(run_dir, manifest)
     found = _of_complete(run_dir, manifest) if state == "complete" else read_progress(run_dir)
     tally, requests = found.tally, manifest.counts.requests
     failed = sum(tally.failed.values())
@@ -84,6 +81,16 @@ def read_status(path: str) -> dict[str, Any]:
         "finished_at": manifest.finished_at,
         "message": manifest.message if state == "stopped" else waits or None,
     }
+
+
+def state_of(run_dir: RunDir, manifest: Manifest) -> str:
+    """`running`, `complete`, `stopped`, or `interrupted` where its writer died. Of a run in a bucket whose working state is
+    another machine's, only what its manifest says is known.
+    """
+    state = manifest.state
+    if state != "complete" and (run_dir.is_local or run_dir.state.exists()):
+        state = "running" if run_dir.locked_by_another() else "interrupted" if state == "running" else state
+    return state
 
 
 def _of_complete(run_dir: RunDir, manifest: Manifest) -> Progress:
