@@ -81,7 +81,8 @@ class EndpointError(Exception):
     `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known. `endpoint` is
     the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer, `model` who that was:
     None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `mend` is what a
-    person can do about it, where the kind alone would lead them wrong.
+    person can do about it, where the kind alone would lead them wrong. `at_once` says of a rate limit that it counts what is
+    in flight: there is room again as soon as one of those has ended, whatever wait was stated.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class EndpointError(Exception):
         should_retry: bool | None = None,
         usage: Usage | None = None,
         mend: str | None = None,
+        at_once: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -109,6 +111,7 @@ class EndpointError(Exception):
         self.should_retry = should_retry
         self.usage = usage
         self.mend = mend
+        self.at_once = at_once
         self.began_at: float | None = None
         self.endpoint: str | None = None
         self.model: str | None = None

@@ -58,6 +58,13 @@ class Learnt(msgspec.Struct, frozen=True):
     limits: dict[str, float]
 
 
+class Narrowed(msgspec.Struct, frozen=True):
+    """The endpoint takes about so many at once, and refuses more, or breaks off what it was answering (`broken`)."""
+
+    places: int
+    broken: bool = False
+
+
 class Draining(msgspec.Struct, frozen=True):
     """The run was told to stop: requests in flight are waited for, for `grace_s` at most."""
 
@@ -65,7 +72,7 @@ class Draining(msgspec.Struct, frozen=True):
     grace_s: float
 
 
-Event = Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Draining
+Event = Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Narrowed | Draining
 Hear = Callable[[Event], None]
 
 

@@ -1,7 +1,8 @@
 """How many at once and how often: a wrapper that holds an attempt until it may go on the wire.
 
 A row that backs off holds no place: places are taken for an attempt, not for a request. A rate limit pauses everybody,
-for as long as the endpoint states, and never shortens a longer pause; those who wait don't come back in step.
+for as long as the endpoint states, and never shortens a longer pause; those who wait don't come back in step. One that
+states no wait while others are being answered is met with fewer at once (adapt.py).
 """
 
 import random
@@ -11,8 +12,11 @@ import anyio
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Hear, Learnt, Waiting, nobody
+from batchrun.events import Hear, Learnt, Narrowed, Waiting, nobody
+from batchrun.pace.adapt import End, Fit, Seen, decide, grown
 from batchrun.pace.meters import Meters, Taken
+from batchrun.pace.places import Places
+from batchrun.pace.policy import HARDLY_S
 from batchrun.records import Answer, Complete, Request, StatedLimit
 
 _LOOK_AGAIN_S = 0.25
@@ -21,6 +25,14 @@ _LEAST_SPREAD_S = 0.5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 1.0
 _LONG_WAIT_S = 20.0
+_BRIEF_S = 2.0
+"""A stated wait up to here may be of a limit by the second, or of what is in flight."""
+_ENDS = {
+    Kind.RATE_LIMITED: End.REFUSED,
+    Kind.DISCONNECTED: End.BROKEN,
+    Kind.MALFORMED: End.BROKEN,
+    Kind.CONNECT: End.UNREACHED,
+}
 
 
 class Limits:
@@ -43,7 +55,9 @@ class Limits:
         check: Callable[[Request], None] = lambda _request: None,
         hear: Hear = nobody,
     ) -> None:
-        self._places = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._places = Places(concurrency)
+        self._fit = Fit(concurrency, concurrency)
+        self._looks = self._told = False
         self._meters = Meters(requests_per_minute, tokens_per_minute, bound, clock)
         self._check = check
         self._hear = hear
@@ -56,7 +70,8 @@ class Limits:
 
     def wrap(self, inner: Complete) -> Complete:
         async def complete(request: Request) -> Answer:
-            await self._places.acquire()
+            if not self._places.enter_now():
+                await self._enter()
             try:
                 if self._meters.active or self._paused_until:
                     taken = await self._start(request)
@@ -66,7 +81,7 @@ class Limits:
                     self._check(request)
                 return await self._counted(inner, request)
             finally:
-                self._places.release()
+                self._places.leave()
 
         return complete
 
@@ -82,20 +97,67 @@ class Limits:
         if news := self._meters.learn(model, limits):
             self._hear(Learnt(model, news))
 
+    async def _enter(self) -> None:
+        """Wait for a place. Where there are fewer than allowed, one of those who wait looks whether more may be tried."""
+        called = self._places.line_up()
+        looks = self._fit.narrowed and not self._looks
+        self._looks = self._looks or looks
+        try:
+            while looks and not called.is_set():
+                await self._clock.sleep(_LOOK_AGAIN_S)
+                self._grow()
+            await called.wait()
+        except BaseException:
+            self._places.give_up(called)
+            raise
+        finally:
+            if looks:
+                self._looks = False
+
     async def _counted(self, inner: Complete, request: Request) -> Answer:
         started = self._clock.now()
         self.in_flight += 1
+        beside = self.in_flight
+        fault: EndpointError | None = None
         try:
             answer = await inner(request)
         except EndpointError as error:
-            if error.kind is Kind.RATE_LIMITED:
-                self._strike(started, error)
+            fault = error
             raise
         finally:
             self.in_flight -= 1
+            if fault is not None:
+                self._failed(started, beside, fault)
+        if self._fit.watches:
+            self._adapt(End.ANSWERED, started, beside)
         if self._strikes and started >= self._struck_at:
             self._strikes = 0
         return answer
+
+    def _failed(self, started: float, beside: int, error: EndpointError) -> None:
+        """What one fault says of how many may be sent, and when."""
+        unstated = error.at_once or error.retry_after_s is None or error.retry_after_s < HARDLY_S
+        end = _ENDS.get(error.kind)
+        if end is not None and (end is not End.REFUSED or unstated or (error.retry_after_s or 0.0) <= _BRIEF_S):
+            self._adapt(end, started, beside)
+        if error.kind is Kind.RATE_LIMITED and not (unstated and self.in_flight):
+            self._strike(started, error)
+
+    def _adapt(self, end: End, started: float, beside: int) -> None:
+        seen = Seen(end, started, self._clock.now(), beside, self.in_flight)
+        self._set(decide(seen, self._fit))
+
+    def _grow(self) -> None:
+        before = self._fit
+        self._set(grown(self._clock.now(), self.in_flight, before))
+        if self._fit is not before and not self._told:  # it is tried for more: so many it took
+            self._told = True
+            self._hear(Narrowed(before.places, broken=before.broken))
+
+    def _set(self, fit: Fit) -> None:
+        self._fit = fit
+        if fit.places != self._places.size:
+            self._places.resize(fit.places)
 
     async def _settled(self, inner: Complete, request: Request, taken: Taken) -> Answer:
         """What was reckoned is set right by what was used."""
@@ -111,7 +173,7 @@ class Limits:
             self._meters.settle(request, taken, usage, lost=lost)
 
     def _strike(self, started: float, error: EndpointError) -> None:
-        """One rate limit. Where it states no wait the pause is short: each row backs off for itself besides.
+        """One rate limit. A stated wait is a floor on the pause; without one it is short: each row backs off for itself besides.
 
         Those that were in flight together are one: they met the same limit.
         """
@@ -126,7 +188,7 @@ class Limits:
             and self._clock.now() + stated_s > self._paused_until + 1.0
         ):
             self._hear(Waiting(stated_s, error))
-        self.pause(guessed_s if stated_s is None else stated_s)
+        self.pause(max(guessed_s, stated_s or 0.0))
 
     async def _start(self, request: Request) -> Taken | None:
         """Wait until the request may go; returns what it took, None where tokens don't count."""

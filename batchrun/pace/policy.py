@@ -9,6 +9,9 @@ FREE_KINDS = frozenset({Kind.CONNECT, Kind.SERVER})
 SILENT_KINDS = FREE_KINDS | {Kind.TIMEOUT, Kind.DISCONNECTED, Kind.MALFORMED}
 """And those of one that may bill what it does not deliver."""
 
+HARDLY_S = 0.25
+"""A stated wait that is shorter says nothing: it takes no brake away."""
+
 
 class Policy(msgspec.Struct, frozen=True):
     """When the gate closes, how it probes, and for how long.

@@ -10,7 +10,7 @@ from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Retried
 from batchrun.job import Retry
 from batchrun.pace.health import Health, Rest, is_silent
-from batchrun.pace.policy import FREE_KINDS, Policy
+from batchrun.pace.policy import FREE_KINDS, HARDLY_S, Policy
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
 
@@ -19,7 +19,6 @@ _ODD_ATTEMPTS = 3
 """An answer that can't be read, or has nothing in it, was likely paid for: it is asked for twice more."""
 _FINAL = ROW_KINDS | FATAL_KINDS
 _SPREAD = 0.1
-_HARDLY_S = 0.25
 ALONE_S = 120.0
 """A request that is rate limited for so long with nothing beside it never gets through: two windows of a minute."""
 PASSED_OVER = 20.0
@@ -103,7 +102,7 @@ class _Course:
             self._other += 1
             if self._other >= self._most_of(error):
                 raise error
-        return self._jittered(error.retry_after_s)
+        return self._jittered(None if error.at_once else error.retry_after_s)
 
     def is_over(self, error: EndpointError) -> bool:
         """Whether the request has failed often enough, and by itself."""
@@ -119,9 +118,9 @@ class _Course:
 
     def _may_pass(self, error: EndpointError) -> bool:
         """Whether asking again makes sense. What the endpoint says itself (x-should-retry) overrides its kind, but what
-        holds for one row does not hold for all of them.
+        holds for one row does not hold for all of them; and a rate limit is never final.
         """
-        if error.should_retry is None:
+        if error.should_retry is None or error.kind is Kind.RATE_LIMITED:
             return error.kind not in _FINAL
         return error.should_retry or (is_silent(error) and self._health.is_silent)
 
@@ -151,7 +150,7 @@ class _Course:
         any takes no brake away.
         """
         longest = min(self._longest_s, _FIRST_WAIT_S * 2.0 ** min(self._faults, 30))
-        if stated is None or stated < _HARDLY_S:
+        if stated is None or stated < HARDLY_S:
             return random.uniform(0, longest)  # noqa: S311
         return stated + random.uniform(0, min(longest, 1.0 + _SPREAD * stated))  # noqa: S311
 

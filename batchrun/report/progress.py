@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from batchrun.events import Done, Draining, Event, Learnt, Paused, Resumed, Retried, Skipped, Waiting
+from batchrun.events import Done, Draining, Event, Learnt, Narrowed, Paused, Resumed, Retried, Skipped, Waiting
 from batchrun.money import dollars
 
 _LOG_EVERY_S = 5.0
@@ -61,6 +61,12 @@ class Progress:
                 self.say(f"{_time()} {asks}: {event.error.message}")
             case Learnt():
                 self.say(f"the endpoint allows {stated(event.limits)} for {event.model}: that is kept")
+            case Narrowed():
+                more = "breaks off what it answers when more come" if event.broken else "refuses more"
+                self.say(
+                    f"{_time()} the endpoint takes about {event.places} at once and {more}: that is kept; "
+                    f"next time use --concurrency {event.places}"
+                )
             case Draining():
                 wait = f"waiting up to {event.grace_s:g} s for {event.in_flight} requests in flight"
                 self.say(f"stopping: {wait} (Ctrl-C again to end at once)")

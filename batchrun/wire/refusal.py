@@ -53,7 +53,8 @@ async def refusal(response: httpx.Response, url: httpx.URL, epoch: float, redact
     except (ValueError, RecursionError):
         error = usage = None
     wait = stated_wait_s(response.headers, epoch, status)
-    fault = classify(status, error, retry_after_s=wait, body=text)
+    limit_type = response.headers.get("rate_limit_type", "")
+    fault = classify(status, error, retry_after_s=wait, body=text, limit_type=limit_type)
     fault.usage = usage
     said = response.headers.get("x-should-retry", "").strip().lower()
     fault.should_retry = {"true": True, "false": False}.get(said)

@@ -13,11 +13,18 @@ import pytest
 from virtual import Endpoint, Said, Story, arun_virtually, job_of, prompt_of
 
 from .endpoints import (
+    MINUS,
+    PAST,
+    SOON,
     STUCK,
+    TOGETHER,
+    ZERO,
     AtOnce,
+    OneStream,
     PerSecond,
     Poisoned,
     good,
+    parallel,
     refusal,
     window,
 )
@@ -42,6 +49,13 @@ class Case(NamedTuple):
 
 CASES = [
     Case("a row that kills the server", Poisoned, 200, 600, 600, concurrency=16, code=1, failed=1),
+    Case("a wait of zero", lambda: PerSecond(5, refusal(429, "Too Many Requests", ZERO)), 150, 600, 120),
+    Case("a wait in the past", lambda: PerSecond(5, refusal(429, "Too Many Requests", PAST)), 150, 600, 120),
+    Case("limits of minus one", lambda: PerSecond(5, refusal(429, "Too Many Requests", MINUS)), 150, 600, 120),
+    Case("credit in type, rate in words", lambda: PerSecond(10, refusal(429, TOGETHER, type="credit_limit")), 200, 800, 90),
+    Case("a 429 that says not to retry", lambda: PerSecond(5, refusal(429, "Rate limit reached", SOON)), 150, 600, 120),
+    Case("four at once, a minute stated", lambda: AtOnce(4, parallel), 100, 250, 60),
+    Case("one stream, broken by the next", OneStream, 100, 250, 180),
     Case("plain 429", lambda: PerSecond(5, refusal(429, "Too Many Requests")), 150, 600, 120),
     Case(
         "a counter that stands still",

@@ -149,9 +149,18 @@ async def test_requests_do_not_share_their_counts() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.RATE_LIMITED, Kind.TIMEOUT])
+async def test_a_rate_limit_is_never_final() -> None:
+    """`x-should-retry: false` on a 429 means this call, not this row: time renews the limit."""
+    error = fault(Kind.RATE_LIMITED)
+    error.should_retry = False
+    clock, endpoint = FakeClock(), Endpoint([error] * 12)
+    assert await retrying(endpoint.complete, Retry(), clock)(REQUEST) is ANSWER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT])
 async def test_the_endpoint_may_forbid_a_retry(kind: Kind) -> None:
-    """`x-should-retry: false` ends the request, whatever its fault."""
+    """`x-should-retry: false` ends the request, whatever its fault; but for a rate limit."""
     error = fault(kind)
     error.should_retry = False
     clock, endpoint = FakeClock(), Endpoint([error])

@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Done, Learnt, Paused, Resumed, Retried, Waiting
+from batchrun.events import Done, Learnt, Narrowed, Paused, Resumed, Retried, Waiting
 from batchrun.records import Result
 from batchrun.report import progress
 from batchrun.report.progress import Progress
@@ -38,6 +38,22 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
         while not ("2/2" in text and "20 tok, $1.0000, 0 failed" in text):
             assert select.select([seen], [], [], 10.0)[0], text
             text += os.read(seen.fileno(), 65536).decode(errors="replace")
+
+
+def test_fewer_in_flight_are_told_with_the_flag_for_it() -> None:
+    """An endpoint that takes fewer at once than it was given: a line with the number, why, and what to write next time."""
+    out = io.StringIO()
+    shown = Progress("log", 2, out)
+    shown.hear(Narrowed(4))
+    shown.hear(Narrowed(1, broken=True))
+    four, one = out.getvalue().splitlines()
+    assert four[8:] == (
+        " the endpoint takes about 4 at once and refuses more: that is kept; next time use --concurrency 4"
+    )
+    assert one[8:] == (
+        " the endpoint takes about 1 at once and breaks off what it answers when more come: that is kept; "
+        "next time use --concurrency 1"
+    )
 
 
 def test_what_happens_to_the_endpoint_is_told() -> None:

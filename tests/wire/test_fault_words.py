@@ -295,6 +295,8 @@ ROWS: list[Row] = [
     Row(TOGETHER, 400, error("…", INVALID), Kind.BAD_REQUEST),
     Row(TOGETHER, 401, error("Invalid API key provided", INVALID, "invalid_api_key"), Kind.CREDENTIALS),
     Row(TOGETHER, 402, error("Credit limit exceeded", "credit_limit"), Kind.CREDIT),
+    Row(TOGETHER, 429, error("Request was rejected due to request rate limiting.", "credit_limit"), Kind.RATE_LIMITED),
+    Row(TOGETHER, 429, error("You have reached the limit of 600 RPM", "credit_limit"), Kind.RATE_LIMITED),
     Row(TOGETHER, 403, error("`inputs` tokens + `max_new_tokens` must be <= 4097", INVALID), Kind.BAD_REQUEST),
     Row(TOGETHER, 404, error("…", INVALID, "model_not_available"), Kind.NOT_FOUND),
     Row(TOGETHER, 429, error("…", "rate_limit", "dynamic_request_limited"), Kind.RATE_LIMITED),
@@ -365,6 +367,30 @@ SPECIFIC = [row for row in ROWS if row.kind in (Kind.CREDIT, Kind.CONTENT_FILTER
 def test_a_permanent_fault_is_seen_under_any_status(row: Row, status: int) -> None:
     """Relays pass spent credit and refusals on as 401, 403, 429 or 500: the body says what it is."""
     assert classify(status, read_error(row.body)).kind is row.kind, row.source
+
+
+def test_an_address_in_a_message_is_no_word_about_time() -> None:
+    """Spent credit that points to the pages about rate limits stays spent credit."""
+    said = error("No budget is left: see https://example.test/rate-limits", None, "insufficient_quota")
+    assert classify(429, read_error(said)).kind is Kind.CREDIT
+
+
+AT_ONCE = [
+    (error("Max parallel request limit reached"), ""),
+    (error("Too many concurrent requests for this model", "rate_limit_error"), ""),
+    (error("Retry after 10 seconds.", "rate_limit_error", "concurrent_request_limit_exceeded"), ""),
+    (error("You exceeded your current threshold of concurrent requests"), ""),
+    (error("Number of concurrent connections has exceeded your rate limit"), ""),
+    (error("rate limit reached: max organization concurrency: 3, please try again after 1 seconds"), ""),
+    ({}, "max_parallel_requests"),
+]
+
+
+@pytest.mark.parametrize(("body", "limit_type"), AT_ONCE)
+def test_a_limit_of_what_is_in_flight_is_told_from_one_of_time(body: dict[str, Any], limit_type: str) -> None:
+    """Words and LiteLLM's header say which it is; any other rate limit is one of time."""
+    assert classify(429, read_error(body), limit_type=limit_type).at_once
+    assert not classify(429, read_error(error("Rate limit reached for requests")), limit_type="rpm").at_once
 
 
 def test_every_row_can_be_sent() -> None:

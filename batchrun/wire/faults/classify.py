@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from batchrun.errors import EndpointError, Kind
 from batchrun.wire.faults.waits import wait_in_text
 from batchrun.wire.faults.words import (
+    ABOUT_TIME,
+    AT_ONCE,
     CHALLENGE,
     CODES,
     GAVE_UP,
@@ -28,6 +30,7 @@ _CHALLENGE_MEND = (
     "ask who runs it to let API clients pass, or take the host that is meant for them as [endpoint] base_url"
 )
 _TAG = re.compile(r"<[^<>]*>")
+_URL = re.compile(r"https?://\S+")
 
 
 class ErrorBody(NamedTuple):
@@ -95,9 +98,16 @@ def error_in(value: Any, status: int = 200) -> EndpointError | None:
 
 
 def classify(
-    status: int, error: ErrorBody | None, *, retry_after_s: float | None = None, body: str | None = None
+    status: int,
+    error: ErrorBody | None,
+    *,
+    retry_after_s: float | None = None,
+    body: str | None = None,
+    limit_type: str = "",
 ) -> EndpointError:
-    """The EndpointError for an error answer: by code and type, then by phrase, then by status."""
+    """The EndpointError for an error answer: by code and type, then by phrase, then by status. `limit_type` is what a header
+    says of the sort of a limit.
+    """
     if error is None and body and (fault := _from_between(status, body)) is not None:
         return fault
     kind = _by_body(error, status) if error is not None else None
@@ -123,7 +133,14 @@ def classify(
     param = error.param or None if error is not None else None
     gave_up = kind in (Kind.SERVER, Kind.TIMEOUT) and _gave_up({status, code}, error, message)
     return EndpointError(
-        kind, shown, status=status, retry_after_s=retry_after_s, body=body, param=param, unconfirmed=gave_up
+        kind,
+        shown,
+        status=status,
+        retry_after_s=retry_after_s,
+        body=body,
+        param=param,
+        unconfirmed=gave_up,
+        at_once=kind is Kind.RATE_LIMITED and _is_at_once(error, limit_type),
     )
 
 
@@ -159,7 +176,7 @@ def _by_body(error: ErrorBody, status: int) -> Kind | None:
         return Kind.BAD_REQUEST
     for word in words:
         if word in CODES:
-            return CODES[word]
+            return Kind.RATE_LIMITED if CODES[word] is Kind.CREDIT and _is_about_time(text) else CODES[word]
         if word.startswith("channel:"):  # new-api: a fault of one channel of its pool
             return Kind.SERVER
     for kind, pattern in PHRASES:
@@ -172,6 +189,18 @@ def _by_body(error: ErrorBody, status: int) -> Kind | None:
     if "invalid_request" in error.type.lower() and not error.code.isdigit() and status not in STATUSES:
         return Kind.BAD_REQUEST
     return None
+
+
+def _is_about_time(text: str) -> bool:
+    """Whether a message speaks of a limit that time renews, and not of money."""
+    money = any(kind is Kind.CREDIT and pattern.search(text) for kind, pattern in PHRASES)
+    return not money and ABOUT_TIME.search(_URL.sub("", text)) is not None
+
+
+def _is_at_once(error: ErrorBody | None, limit_type: str) -> bool:
+    """Whether a rate limit counts what is in flight."""
+    said = limit_type if error is None else f"{limit_type} {error.code} {error.type} {error.message}"
+    return AT_ONCE.search(said.lower()) is not None
 
 
 def _never_fits(text: str) -> bool:

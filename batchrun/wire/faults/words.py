@@ -142,6 +142,14 @@ PHRASES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 )
 """Looked for in the lower-cased message, in this order."""
 
+ABOUT_TIME = re.compile(
+    r"rate.?limit|too many requests|slow down|per (second|minute)\b|\b([rt]pm|[rq]ps)\b|(try again|retry) (in|after) \d"
+)
+"""Words of a limit that time renews: a code or a type that sounds like credit means nothing beside them."""
+
+AT_ONCE = re.compile(r"concurren(t|cy)|parallel.?requests?|simultaneous|并发|並發")
+"""Words of a limit of what is in flight, in a message, a code, or LiteLLM's header `rate_limit_type`."""
+
 STATUSES: dict[int, Kind] = {
     401: Kind.CREDENTIALS,
     402: Kind.CREDIT,

@@ -1,0 +1,49 @@
+"""Places for attempts: so many at once and no more, in the order of asking. How many there are may change at any time."""
+
+import collections
+
+import anyio
+
+
+class Places:
+    """A semaphore whose `size` may be changed: where it shrinks, who has a place keeps it until it leaves."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._taken = 0
+        self._line: collections.deque[anyio.Event] = collections.deque()
+
+    def enter_now(self) -> bool:
+        """Take a place where one is free and nobody waits for it."""
+        if self._line or self._taken >= self.size:
+            return False
+        self._taken += 1
+        return True
+
+    def line_up(self) -> anyio.Event:
+        """Wait in the line: the event is set with the place. Who doesn't wait for it has to `give_up`."""
+        called = anyio.Event()
+        self._line.append(called)
+        return called
+
+    def give_up(self, called: anyio.Event) -> None:
+        """Leave the line, or the place that was given meanwhile."""
+        if called.is_set():
+            self.leave()
+        else:
+            self._line.remove(called)
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._taken -= 1
+        self._let_in()
+
+    def resize(self, size: int) -> None:
+        """From now on there are so many."""
+        self.size = size
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._line and self._taken < self.size:
+            self._taken += 1
+            self._line.popleft().set()
