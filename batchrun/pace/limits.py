@@ -103,10 +103,10 @@ class Limits:
         looks = self._fit.narrowed and not self._looks
         self._looks = self._looks or looks
         try:
-            while looks and not called.is_set():
+            while looks and not called.done():
                 await self._clock.sleep(_LOOK_AGAIN_S)
                 self._grow()
-            await called.wait()
+            await called
         except BaseException:
             self._places.give_up(called)
             raise
@@ -137,7 +137,7 @@ class Limits:
     def _failed(self, started: float, beside: int, error: EndpointError) -> None:
         """What one fault says of how many may be sent, and when."""
         unstated = error.at_once or error.retry_after_s is None or error.retry_after_s < HARDLY_S
-        end = _ENDS.get(error.kind)
+        end = _ENDS.get(error.kind) if error.usage is None else None
         if end is not None and (end is not End.REFUSED or unstated or (error.retry_after_s or 0.0) <= _BRIEF_S):
             self._adapt(end, started, beside)
         if error.kind is Kind.RATE_LIMITED and not (unstated and self.in_flight):

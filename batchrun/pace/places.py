@@ -1,8 +1,9 @@
 """Places for attempts: so many at once and no more, in the order of asking. How many there are may change at any time."""
 
+import asyncio
 import collections
 
-import anyio
+Called = asyncio.Future[None]
 
 
 class Places:
@@ -11,7 +12,7 @@ class Places:
     def __init__(self, size: int) -> None:
         self.size = size
         self._taken = 0
-        self._line: collections.deque[anyio.Event] = collections.deque()
+        self._line: collections.deque[Called] = collections.deque()
 
     def enter_now(self) -> bool:
         """Take a place where one is free and nobody waits for it."""
@@ -20,18 +21,18 @@ class Places:
         self._taken += 1
         return True
 
-    def line_up(self) -> anyio.Event:
-        """Wait in the line: the event is set with the place. Who doesn't wait for it has to `give_up`."""
-        called = anyio.Event()
+    def line_up(self) -> Called:
+        """Wait in the line: it is called with the place. Who waits no longer has to `give_up`."""
+        called = asyncio.get_running_loop().create_future()
         self._line.append(called)
         return called
 
-    def give_up(self, called: anyio.Event) -> None:
+    def give_up(self, called: Called) -> None:
         """Leave the line, or the place that was given meanwhile."""
-        if called.is_set():
-            self.leave()
-        else:
+        if called in self._line:
             self._line.remove(called)
+        elif not called.cancelled():
+            self.leave()
 
     def leave(self) -> None:
         """Give a place back."""
@@ -45,5 +46,7 @@ class Places:
 
     def _let_in(self) -> None:
         while self._line and self._taken < self.size:
-            self._taken += 1
-            self._line.popleft().set()
+            called = self._line.popleft()
+            if not called.done():  # not one whose task is being cancelled
+                self._taken += 1
+                called.set_result(None)

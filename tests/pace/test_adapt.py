@@ -191,7 +191,7 @@ async def test_places_grow_and_shrink_under_those_who_have_them() -> None:
     places, entered = Places(2), list[int]()
 
     async def enter(number: int) -> None:
-        await places.line_up().wait()
+        await places.line_up()
         entered.append(number)
 
     assert places.enter_now()
@@ -220,6 +220,6 @@ async def test_who_leaves_the_line_takes_no_place_along() -> None:
     gone, late, last = places.line_up(), places.line_up(), places.line_up()
     places.give_up(gone)
     places.leave()
-    assert late.is_set()
+    assert late.done()
     places.give_up(late)
-    assert last.is_set()
+    assert last.done()
