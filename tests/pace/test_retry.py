@@ -153,7 +153,7 @@ async def test_a_rate_limit_is_never_final() -> None:
     """`x-should-retry: false` on a 429 means this call, not this row: time renews the limit."""
     error = fault(Kind.RATE_LIMITED)
     error.should_retry = False
-    clock, endpoint = FakeClock(), Endpoint([error] * 12)
+    clock, endpoint = FakeClock(), Endpoint([error] * 4)
     assert await retrying(endpoint.complete, Retry(), clock)(REQUEST) is ANSWER
 
 
