@@ -195,6 +195,11 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def key(self) -> tuple[int, str, int]:
         return (self.row, self.variant, self.sample)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that a person asked for is in it."""
+        return not ((self.completion or "").strip() or self.tool_calls or self.refusal or self.embeddings)
+
     def is_retried(self, kinds: frozenset[str] | None) -> bool:
         """Whether its request is asked again for --retry-failed: where it failed with one of `kinds`, or at all where there
         are none; never for None. A row that can't become a request is no request to ask again.

@@ -36,6 +36,9 @@ def _lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"in flight: {status['in_flight']} {what}")
     if status["failed_by_kind"]:
         lines.append("failed:   " + ", ".join(f"{kind} {n}" for kind, n in sorted(status["failed_by_kind"].items())))
+    if status["empty"]:
+        said = ", ".join(f"finish_reason {reason} {n}" for reason, n in sorted(status["empty"].items()))
+        lines.append(f"empty:    {sum(status['empty'].values())} of {status['ok']} answers ({said})")
     spent = None if status["spent_usd"] is None else pico(status["spent_usd"])
     lines.append(f"spent:    {shown(spent, status['unpriced'])}")
     if status["message"]:

@@ -24,7 +24,8 @@ class Tally(msgspec.Struct):
 
     `cost` is in pico-dollars, `unpriced` are the results with tokens and no known price. `since` and `until` are when the
     first request was sent and the last answer was whole, in microseconds since the epoch; None where nothing was sent.
-    `account` is that of the journal that the results were sealed from, None in files of older versions.
+    `empty` are the answers with nothing in them that count as `ok`, by finish reason. `account` is that of the journal that
+    the results were sealed from, None in files of older versions.
     """
 
     ok: int = 0
@@ -33,12 +34,16 @@ class Tally(msgspec.Struct):
     unpriced: int = 0
     since: int | None = None
     until: int | None = None
+    empty: dict[str, int] = {}
     account: Account | None = None
 
     def add(self, result: Result) -> None:
         """Count one result."""
         if result.status == "ok":
             self.ok += 1
+            if result.is_empty:
+                said = result.finish_reason or "none"
+                self.empty[said] = self.empty.get(said, 0) + 1
         else:
             kind = result.error_kind or "unknown"
             self.failed[kind] = self.failed.get(kind, 0) + 1
@@ -58,8 +63,17 @@ class Tally(msgspec.Struct):
         self.unpriced += other.unpriced
         for kind, count in other.failed.items():
             self.failed[kind] = self.failed.get(kind, 0) + count
+        for said, count in other.empty.items():
+            self.empty[said] = self.empty.get(said, 0) + count
         self.since = min((one for one in (self.since, other.since) if one is not None), default=None)
         self.until = max((one for one in (self.until, other.until) if one is not None), default=None)
+
+    def emptiness(self) -> str:
+        """How many answers are empty, in words; nothing where none is."""
+        if not self.empty:
+            return ""
+        said = ", ".join(f"{reason} {count}" for reason, count in sorted(self.empty.items()))
+        return f"{sum(self.empty.values())} of {self.ok} answers are empty (finish_reason {said})"
 
 
 class Group(msgspec.Struct, array_like=True, frozen=True):

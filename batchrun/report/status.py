@@ -71,6 +71,7 @@ def read_status(path: str) -> dict[str, Any]:
         "ok": tally.ok,
         "failed": failed,
         "failed_by_kind": tally.failed,
+        "empty": tally.empty,
         "in_flight": found.in_flight if state != "complete" else 0,
         "spent_usd": None if tally.unpriced and not tally.cost else usd(tally.cost),
         "unpriced": tally.unpriced,

@@ -20,6 +20,7 @@ from batchrun.events import Hear, Skipped
 from batchrun.interrupts import Interrupts
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
+from batchrun.ledger.footer import Tally
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
@@ -96,16 +97,18 @@ class Session:
             stuck=earlier.stop == UNANSWERED,
             few=max(FEW, earlier.counts.requests // 10),
         )
+        listeners: list[Hear] = []
+        counter = Counter(self._dir.say, listeners)
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
-            listeners = [] if listener is None else [listener(manifest.counts.requests, self._assembly.prices)]
-            counter = Counter(self._dir.say, listeners)
+            if listener is not None:
+                listeners.append(listener(manifest.counts.requests, self._assembly.prices))
             stop = await self._ask(inventory, backlog, counter.hear, transport)
             if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
                 return self._outcome(counts, counter.asked)
         except LedgerError as error:
-            stop, counter = Stop("disk", str(error), error.exit_code), Counter(self._dir.say, [])
+            stop = Stop("disk", str(error), error.exit_code)
         counts = await anyio.to_thread.run_sync(self._stop, manifest, stop)
         message = stop.message
         if counts.failed and stop.exit_code == LedgerError.exit_code:
@@ -194,6 +197,11 @@ class Session:
             msgspec.structs.replace(manifest, state="complete", finished_at=finished, counts=counts)
         )
         self._drop_parts()
+        empty = Tally()
+        for file in _checked(files):
+            empty.take(parts.read_tally(file))
+        if text := empty.emptiness():
+            self._note(f"{text}; [retry] empty says what becomes of those")
         return counts
 
     def _stop(self, manifest: Manifest, stop: Stop) -> Counts:

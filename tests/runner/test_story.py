@@ -15,7 +15,8 @@ import pytest
 from batchrun.embedded import Behaviour
 from batchrun.embedded.app import build_app
 from batchrun.embedded.tokens import Tokenizer
-from virtual import EPOCH, Said, arun_virtually, job_of
+from batchrun.report.status import read_status
+from virtual import EPOCH, Said, arun_virtually, job_of, prompt_of
 
 
 def test_a_good_run_takes_as_long_as_its_answers(tmp_path: Path) -> None:
@@ -135,3 +136,13 @@ def test_tokens_a_minute_hold_with_any_tokenizer(tmp_path: Path, tokenizer: Toke
     assert sums[-1] / story.seconds * 60 > 0.93 * limit
     if who == "user":
         assert max(sums[bisect.bisect_left(starts, at + 60)] - sums[n] for n, at in enumerate(starts)) <= limit
+
+
+def test_empty_answers_that_count_are_told(tmp_path: Path) -> None:
+    """Where an answer with nothing in it is taken as one, a person learns how many there are, and how they ended."""
+    story = arun_virtually(
+        job_of(tmp_path, 40, retry={"empty": "ok"}), lambda body, _at: "" if int(prompt_of(body)) < 14 else "yes"
+    )
+    assert story.counts() == (40, 0)
+    assert any(note.startswith("14 of 40 answers are empty (finish_reason stop 14)") for note in story.notes)
+    assert read_status(str(tmp_path / "run"))["empty"] == {"stop": 14}
