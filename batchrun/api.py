@@ -129,12 +129,19 @@ async def _arun(
     """`begun` gets what the run can be interrupted by, from another thread."""
     retried = failures_named(retry_failed)
     assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, on_note)
-    with assembly.run_dir.held():
-        async with interruptible(signals, hears=begun) as interrupts:
-            return await Session(assembly, interrupts).run(
-                fresh=fresh, retried=retried, listener=listener, transport=transport
-            )
-        return interrupted(assembly.run_dir, interrupts)
+    cut_short: Outcome | None = None
+    # taking the lock and giving it back write to the disk too: a signal meanwhile is heard when they have ended
+    async with interruptible(signals, hears=begun) as interrupts:
+        with assembly.run_dir.held():
+            try:
+                return await Session(assembly, interrupts).run(
+                    fresh=fresh, retried=retried, listener=listener, transport=transport
+                )
+            except anyio.get_cancelled_exc_class():
+                cut_short = interrupted(assembly.run_dir, interrupts)
+                raise
+    assert cut_short is not None
+    return cut_short
 
 
 @explicit

@@ -2,11 +2,14 @@
 
 import os
 import signal
+from pathlib import Path
 
 import anyio
 import pytest
 
+import batchrun
 from batchrun.interrupts import Interrupts, interruptible
+from batchrun.ledger.run_dir import RunDir
 from batchrun.stop import StopSign
 
 
@@ -51,3 +54,22 @@ async def test_a_fault_comes_out_as_itself() -> None:
     with pytest.raises(ValueError, match="plain"):
         async with interruptible(True):
             raise ValueError("plain")
+
+
+async def test_a_signal_while_the_lock_is_taken_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the lock of a run directory writes to the disk: a signal meanwhile ends the run as it does later."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "x"}\n')
+    acquire = RunDir.acquire
+
+    def interrupted(run_dir: RunDir) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        acquire(run_dir)
+
+    monkeypatch.setattr(RunDir, "acquire", interrupted)
+    job = batchrun.Job(
+        input={"path": str(tmp_path / "rows.jsonl")},
+        endpoint={"base_url": "http://127.0.0.1:9/v1", "model": "m"},
+        output={"path": str(tmp_path / "run")},
+    )
+    outcome = await batchrun.arun(job, environ={}, signals=True)
+    assert (outcome.exit_code, outcome.asked) == (143, 0)
