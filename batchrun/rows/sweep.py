@@ -21,6 +21,9 @@ _KEPT_OF_NAME = 20
 def variants(job: Job) -> tuple[Variant, ...]:
     """Every variant, in order. Names are unique; raises JobError where they are not."""
     found: list[Variant] = []
+    for table in (job.sweep, *job.variant):
+        if "endpoint" in table:
+            raise JobError("variants that differ in `endpoint` are understood but not yet supported; name one [endpoint]")
     if job.sweep:
         for key, values in job.sweep.items():
             if (meant := _meant(key)) is not None:

@@ -42,6 +42,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"variant": [{"name": "a"}, {"name": ""}]}, "number 2 has no name"),
     ({"variant": [{"name": "a"}, {"name": "a"}]}, "two variants are named `a`"),
     ({"sweep": {"model": ["a", "a"]}}, "two variants are named `model=a`"),
+    ({"sweep": {"endpoint": ["a", "b"]}}, "differ in `endpoint` are understood but not yet supported"),
+    ({"variant": [{"name": "a", "endpoint": "b"}]}, "differ in `endpoint` are understood but not yet supported"),
 ]
 
 
