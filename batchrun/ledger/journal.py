@@ -15,6 +15,7 @@ import msgspec
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import FILE_MODE, disk_faults, sync_dir, with_checksum, without_checksum, write_whole
 from batchrun.ledger.formats import FORMAT, refusal
+from batchrun.ledger.lock import writer
 from batchrun.money import Cost
 from batchrun.records import Result
 
@@ -114,12 +115,14 @@ class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One record; exactly one of the fields is set. The header has `shard` and `format`. `paid` is an answer as the result
+    """One record; exactly one of the fields is set. The header has `shard`, `format` and the `writer`
+    that began the file. `paid` is an answer as the result
     that it would be; another attempt may follow it.
     """
 
     shard: str | None = None
     format: int | None = None
+    writer: str | None = None
     sent: Sent | None = None
     lost: Lost | None = None
     carried: Carried | None = None
@@ -132,7 +135,7 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 def _header(shard: str) -> Line:
-    return Line(shard=shard, format=FORMAT)
+    return Line(shard=shard, format=FORMAT, writer=writer())
 
 
 def attempts_of(result: Result) -> tuple[int, int, Cost | None]:

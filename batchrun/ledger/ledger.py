@@ -15,6 +15,7 @@ from batchrun.ledger import durable, parts
 from batchrun.ledger.account import account_in
 from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
 from batchrun.ledger.layout import Layout
+from batchrun.ledger.lock import writer
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.money import Cost
@@ -76,7 +77,7 @@ class Ledger:
         """
         self._stop = stop
         size = min(_RESERVE_MOST, max(_RESERVE_LEAST, in_flight * _RESERVE_EACH))
-        self._reserve = durable.Reserve(self._dir.state / _RESERVE, size)
+        self._reserve = durable.Reserve(self._dir.state / f"{_RESERVE}-{writer()}", size)
 
     def open(self, shard: Shard, requests: list[Request], unusable: list[Result]) -> tuple[OpenShard, list[Result]]:
         """Open a shard's journal and say what it already holds. `unusable` are results of rows that can't be asked.

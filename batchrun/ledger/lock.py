@@ -19,6 +19,11 @@ _NAMING_PATIENCE_S = 2.0
 _HOLDER_BYTES = 400
 
 
+def writer() -> str:
+    """The name of this process, for files of which each writer has its own."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 def take(handle: int, path: Path, shown: str) -> None:
     """Lock an open file, and write into it who holds it. Raises JobError that names the holder.
 

@@ -23,7 +23,9 @@ def variants(job: Job) -> tuple[Variant, ...]:
     found: list[Variant] = []
     for table in (job.sweep, *job.variant):
         if "endpoint" in table:
-            raise JobError("variants that differ in `endpoint` are understood but not yet supported; name one [endpoint]")
+            raise JobError(
+                "variants that differ in `endpoint` are understood but not yet supported; name one [endpoint]"
+            )
     if job.sweep:
         for key, values in job.sweep.items():
             if (meant := _meant(key)) is not None:

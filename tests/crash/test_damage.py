@@ -44,7 +44,7 @@ class Wreck:
                 break
         assert 0 < self.known < ROWS
         self.site.template = out = folder / "out"
-        names = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "reserve")
+        names = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith("reserve"))
         self.files = [path.relative_to(out) for path in names]
         self.journals = [path for path in self.files if b'{"result"' in (out / path).read_bytes()]
         assert self.journals
