@@ -11,6 +11,16 @@ from batchrun.errors import EndpointError
 from batchrun.records import Result
 
 
+class Began(msgspec.Struct, frozen=True):
+    """A call begins to ask: of `requests` in the whole run. `resumed` says that the run is older than this call, `broke_off`
+    that the call before died, or was killed, without a word.
+    """
+
+    requests: int
+    resumed: bool = False
+    broke_off: bool = False
+
+
 class Done(msgspec.Struct, frozen=True, gc=False):
     """One request has its result; a `stored` one was there before this call."""
 
@@ -72,7 +82,18 @@ class Draining(msgspec.Struct, frozen=True):
     grace_s: float
 
 
-Event = Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Narrowed | Draining
+class Ended(msgspec.Struct, frozen=True):
+    """A call is over. `message` says why it stopped, None where the run is complete; `ok` and `failed` are the run's, as far as
+    they could be counted.
+    """
+
+    ok: int
+    failed: int
+    message: str | None = None
+    exit_code: int = 0
+
+
+Event = Began | Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Narrowed | Draining | Ended
 Hear = Callable[[Event], None]
 
 

@@ -23,6 +23,7 @@ from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, one_line, shown_url, write_whole
 
 _STATE = ".state"
+LOG = "log.jsonl"
 _PARTS = "results"
 _SUPERSEDED = f"{_STATE}/superseded"
 
@@ -84,6 +85,7 @@ class RunDir:
         self.summary = Stored(self.store, "cost_summary.parquet")
         self.manifest = Stored(self.store, "run.json")
         self.inventory = Stored(self.store, f"{_STATE}/inventory.json")
+        self.log = (self.state.parent if self.is_local else self.state) / LOG
         self._lock = -1
 
     def part(self, number: int) -> Stored:
@@ -240,6 +242,8 @@ class RunDir:
         names += [file.name for file in (self.inventory, self.results, self.summary, self.manifest) if file.exists()]
         if not names and not any(path.is_file() for path in working):
             return None
+        if self.is_local and self.log.exists():
+            names.append(LOG)
         folder = self._new_folder("set-aside")
         for name in names:
             inner = f"{folder}/{name.rpartition('/')[0]}".rstrip("/")

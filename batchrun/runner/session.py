@@ -16,7 +16,7 @@ import msgspec
 from batchrun.clock import SystemClock
 from batchrun.engines import local
 from batchrun.errors import JobError, LedgerError
-from batchrun.events import Hear, Skipped
+from batchrun.events import Began, Ended, Hear, Skipped
 from batchrun.interrupts import Interrupts
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
@@ -25,6 +25,7 @@ from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
+from batchrun.report.log import Log
 from batchrun.report.status import read_progress
 from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
@@ -97,19 +98,22 @@ class Session:
             stuck=earlier.stop == UNANSWERED,
             few=max(FEW, earlier.counts.requests // 10),
         )
-        listeners: list[Hear] = []
+        listeners: list[Hear] = [Log(self._dir).hear]
         counter = Counter(self._dir.say, listeners)
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
             if listener is not None:
                 listeners.append(listener(manifest.counts.requests, self._assembly.prices))
+            counter.hear(Began(manifest.counts.requests, earlier is not manifest, earlier.state == "running"))
             stop = await self._ask(inventory, backlog, counter.hear, transport)
             if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
+                counter.hear(Ended(counts.ok, counts.failed, exit_code=1 if counts.failed else 0))
                 return self._outcome(counts, counter.asked)
         except LedgerError as error:
             stop = Stop("disk", str(error), error.exit_code)
         counts = await anyio.to_thread.run_sync(self._stop, manifest, stop)
+        counter.hear(Ended(counts.ok, counts.failed, stop.message, stop.exit_code))
         message = stop.message
         if counts.failed and stop.exit_code == LedgerError.exit_code:
             asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"
@@ -243,6 +247,7 @@ def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
     if manifest is not None and manifest.state == "running":
         with contextlib.suppress(LedgerError):
             run_dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=interrupts.message))
+        Log(run_dir).hear(Ended(counts.ok, counts.failed, interrupts.message, interrupts.exit_code))
     return Outcome(
         run_dir.url,
         counts.requests,
