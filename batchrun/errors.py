@@ -82,7 +82,8 @@ class EndpointError(Exception):
     the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer, `model` who that was:
     None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `mend` is what a
     person can do about it, where the kind alone would lead them wrong. `at_once` says of a rate limit that it counts what is
-    in flight: there is room again as soon as one of those has ended, whatever wait was stated.
+    in flight: there is room again as soon as one of those has ended, whatever wait was stated; `quota` that it is of a
+    whole "day" or "month".
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class EndpointError(Exception):
         usage: Usage | None = None,
         mend: str | None = None,
         at_once: bool = False,
+        quota: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -112,6 +114,7 @@ class EndpointError(Exception):
         self.usage = usage
         self.mend = mend
         self.at_once = at_once
+        self.quota = quota
         self.began_at: float | None = None
         self.endpoint: str | None = None
         self.model: str | None = None

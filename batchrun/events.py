@@ -55,10 +55,13 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """The endpoint asks everybody to wait for so long."""
+    """The endpoint asks everybody to wait for so long, None where it doesn't say. With `probed` one request is sent now and
+    then meanwhile, and `Resumed` tells when that is over.
+    """
 
-    seconds: float
+    seconds: float | None
     error: EndpointError
+    probed: bool = False
 
 
 class Learnt(msgspec.Struct, frozen=True):

@@ -91,11 +91,13 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `max_attempts`  for one request, at least 1; attempts that the endpoint refused for its rate or in an outage don't count
     `max_wait_s`    seconds, at least 0: the longest pause of our own between two attempts; a stated wait may be longer
     `empty`         what an answer with nothing in it is: worth asking twice more, a failure, or an answer
+    `longest_wait_s`  seconds, at least 0: a longer wait that the endpoint states ends the run; None: none does
     """
 
     max_attempts: int = 8
     max_wait_s: float = 60.0
     empty: Literal["retry", "fail", "ok"] = "retry"
+    longest_wait_s: float | None = None
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -255,6 +257,7 @@ def refuse(job: Job, where: str = "job") -> None:
         ("limits.tokens_per_minute", limits.tokens_per_minute, 1e-9),
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
+        ("retry.longest_wait_s", job.retry.longest_wait_s, 0),
         ("input.limit", job.input.limit, 0),
         ("input.sample", job.input.sample, 1),
         *(

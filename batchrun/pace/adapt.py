@@ -49,7 +49,7 @@ class Fit(msgspec.Struct, frozen=True, gc=False):
     `known` were taken before the last step up; after `hold_s` more without a refusal the next `step` is taken. `kept` of
     those that were in flight at the last change were answered since. `breaks` and `wholes` are attempts that broke off and
     that were answered, of those begun after the first break, at `broke_at`. `broken` says that breaks are why there are
-    few; until `deaf_until` they are taken for something else, since one alone broke as well.
+    few; until `deaf_until` they are taken for something else, since one alone broke as well. `spent` says that a quota was.
     """
 
     most: int
@@ -60,6 +60,7 @@ class Fit(msgspec.Struct, frozen=True, gc=False):
     step: int = 1
     kept: int = 0
     broken: bool = False
+    spent: bool = False
     broke_at: float | None = None
     breaks: int = 0
     wholes: int = 0

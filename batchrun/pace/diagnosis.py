@@ -62,7 +62,7 @@ class Diagnosis:
         if error.kind in ROW_KINDS and error.kind is not Kind.CONTENT_FILTER:
             return Closing(0.0, 0.0) if self._is_refused(request, error) else None
         if error.kind is Kind.RATE_LIMITED:
-            stuck = health.silent_s >= policy.silent_s and error.retry_after_s is None
+            stuck = health.silent_s >= policy.silent_s and error.retry_after_s is None and error.quota is None
             return Closing(0.0, 0.0) if stuck else None
         if not is_silent(error) or health.condemned:
             return None

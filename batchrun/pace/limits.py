@@ -17,6 +17,7 @@ from batchrun.pace.adapt import End, Fit, Seen, decide, grown
 from batchrun.pace.meters import Meters, Taken
 from batchrun.pace.places import Places
 from batchrun.pace.policy import HARDLY_S
+from batchrun.pace.quota import is_long
 from batchrun.records import Answer, Complete, Request, StatedLimit
 
 _LOOK_AGAIN_S = 0.25
@@ -135,7 +136,12 @@ class Limits:
         return answer
 
     def _failed(self, started: float, beside: int, error: EndpointError) -> None:
-        """What one fault says of how many may be sent, and when."""
+        """What one fault says of how many may be sent, and when. What is long is waited for outside (quota.py): after that
+        the first few find out how much there is.
+        """
+        if is_long(error):
+            self._set(Fit(self._fit.most, 1, known=1, since=self._clock.now(), spent=True))
+            return
         unstated = error.at_once or error.retry_after_s is None or error.retry_after_s < HARDLY_S
         end = _ENDS.get(error.kind) if error.usage is None else None
         if end is not None and (end is not End.REFUSED or unstated or (error.retry_after_s or 0.0) <= _BRIEF_S):
@@ -150,7 +156,7 @@ class Limits:
     def _grow(self) -> None:
         before = self._fit
         self._set(grown(self._clock.now(), self.in_flight, before))
-        if self._fit is not before and not self._told:  # it is tried for more: so many it took
+        if self._fit is not before and not before.spent and not self._told:  # it is tried for more: so many it took
             self._told = True
             self._hear(Narrowed(before.places, broken=before.broken))
 

@@ -11,6 +11,7 @@ from batchrun.events import Hear, Retried
 from batchrun.job import Retry
 from batchrun.pace.health import Health, Rest, is_silent
 from batchrun.pace.policy import FREE_KINDS, HARDLY_S, Policy
+from batchrun.pace.quota import is_long
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
 
@@ -19,6 +20,8 @@ _ODD_ATTEMPTS = 3
 """An answer that can't be read, or has nothing in it, was likely paid for: it is asked for twice more."""
 _FINAL = ROW_KINDS | FATAL_KINDS
 _SPREAD = 0.1
+_LONGEST_STATED_S = 3600.0
+"""A header that names years by mistake holds no row for longer."""
 ALONE_S = 120.0
 """A request that is rate limited for so long with nothing beside it never gets through: two windows of a minute."""
 PASSED_OVER = 20.0
@@ -93,7 +96,8 @@ class _Course:
         if not self._may_pass(error):
             raise error
         if error.kind is Kind.RATE_LIMITED:
-            self._limits.add(error)
+            if not is_long(error):
+                self._limits.add(error)
         elif is_silent(error):
             if self.is_over(error):
                 raise error
@@ -102,7 +106,8 @@ class _Course:
             self._other += 1
             if self._other >= self._most_of(error):
                 raise error
-        return self._jittered(None if error.at_once else error.retry_after_s)
+        # what is not waited for here: a place, and a quota, for which all wait together
+        return self._jittered(None if error.at_once or is_long(error) else error.retry_after_s)
 
     def is_over(self, error: EndpointError) -> bool:
         """Whether the request has failed often enough, and by itself."""
@@ -152,6 +157,7 @@ class _Course:
         longest = min(self._longest_s, _FIRST_WAIT_S * 2.0 ** min(self._faults, 30))
         if stated is None or stated < HARDLY_S:
             return random.uniform(0, longest)  # noqa: S311
+        stated = min(stated, _LONGEST_STATED_S)
         return stated + random.uniform(0, min(longest, 1.0 + _SPREAD * stated))  # noqa: S311
 
 

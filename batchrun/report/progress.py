@@ -11,12 +11,14 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from batchrun.clock import moment
 from batchrun.events import Done, Draining, Event, Learnt, Narrowed, Paused, Resumed, Retried, Skipped, Waiting
 from batchrun.money import dollars
 
 _LOG_EVERY_S = 5.0
 _LOG_A_PAUSE_EVERY_S = 60.0
 _PAUSED = "paused"
+_WAITING = "waiting for the quota"
 _RATE_OVER_S = 30.0
 
 
@@ -56,9 +58,7 @@ class Progress:
             case Resumed():
                 self._resumed(event)
             case Waiting():
-                until = time.strftime("%H:%M:%S", time.localtime(time.time() + event.seconds))
-                asks = f"the endpoint asks to wait {clock(event.seconds)}, until {until}"
-                self.say(f"{_time()} {asks}: {event.error.message}")
+                self._waiting(event)
             case Learnt():
                 self.say(f"the endpoint allows {stated(event.limits)} for {event.model}: that is kept")
             case Narrowed():
@@ -70,6 +70,17 @@ class Progress:
             case Draining():
                 wait = f"waiting up to {event.grace_s:g} s for {event.in_flight} requests in flight"
                 self.say(f"stopping: {wait} (Ctrl-C again to end at once)")
+
+    def _waiting(self, event: Waiting) -> None:
+        if event.probed:
+            self._note = _WAITING
+            self._redraw()
+        said = "a quota is spent, and nobody says until when"
+        if event.seconds is not None:
+            until = moment(time.time(), event.seconds)
+            said = f"the endpoint asks to wait {clock(event.seconds)}, until {until}"
+        more = ", with one probe now and then" if event.probed else ""
+        self.say(f"{_time()} {said}{more}: {event.error.message}")
 
     def _skipped(self, requests: int) -> None:
         self.done += requests
@@ -100,7 +111,7 @@ class Progress:
     def _retried(self, event: Retried) -> None:
         self.retries += 1
         note = f"retrying: {event.error.kind}"
-        if self._note not in (_PAUSED, note):
+        if self._note not in (_PAUSED, _WAITING, note):
             self._note = note
             self._redraw()
         if self._mode == "log":

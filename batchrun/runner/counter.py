@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from batchrun.events import Done, Event, Hear, Paused, Resumed, Skipped
+from batchrun.events import Done, Event, Hear, Paused, Resumed, Skipped, Waiting
 
 
 class Counter:
@@ -27,6 +27,11 @@ class Counter:
             case Paused():
                 since = time.strftime("%Y-%m-%d %H:%M:%S %z")
                 self._say(f"paused since {since}, probing the endpoint: {event.error.message}")
+            case Waiting(probed=True):
+                until = "its quota is renewed"
+                if event.seconds is not None:
+                    until = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time.time() + event.seconds))
+                self._say(f"waiting until {until}, probing the endpoint now and then: {event.error.message}")
             case Resumed():
                 self._say("")
         for hear in self._listeners:

@@ -1,6 +1,6 @@
 """The one place that stacks what stands round a call, from the outside in:
 
-    retry(gate(limits(health(journalled(client)))))
+    retry(gate(quota(limits(health(journalled(client))))))
 
 An attempt goes down it and comes back up it, and calls nothing above. What is to come has its place here too: `reask` of
 wrong answers round retry, the `route` to one of several lanes (each a gate, limits, a client) between retry and gate,
@@ -17,6 +17,7 @@ from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
 from batchrun.pace.limits import Limits
 from batchrun.pace.policy import Policy
+from batchrun.pace.quota import Quota
 from batchrun.pace.retry import Retrying
 from batchrun.records import Complete
 from batchrun.runner.backlog import Backlog
@@ -37,13 +38,14 @@ class Stack:
         self._endpoint = endpoint
         self.health = Health(clock, backlog, policy)
         self._gate = Gate(clock, stop, self.health, backlog, hear, policy, key_env)
+        self._quota = Quota(clock, stop, hear, job.retry.longest_wait_s)
         self.limits = Limits(
             job.limits.concurrency,
             job.limits.requests_per_minute,
             clock,
             tokens_per_minute=job.limits.tokens_per_minute,
             bound=most_completion_tokens,
-            check=self._gate.check,
+            check=self._quota.checked(self._gate.check),
             hear=hear,
         )
         self._retrying = Retrying(job.retry, clock, stop, self.health, backlog, hear, policy)
@@ -53,5 +55,6 @@ class Stack:
         complete = ledger.journalled(client, Ceiling(prices, self._endpoint), self._clock)
         complete = self.health.watched(complete)
         complete = self.limits.wrap(complete)
+        complete = self._quota.wrap(complete)
         complete = self._gate.wrap(complete)
         return self._retrying.wrap(complete)

@@ -15,7 +15,7 @@ from batchrun.wire.decode.unpack import Unpacker
 from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import classify, read_error
 from batchrun.wire.faults.transport import PROXY_MEND, translated
-from batchrun.wire.faults.waits import stated_wait_s
+from batchrun.wire.faults.waits import headers_within, stated_wait_s
 from batchrun.wire.redact import Redactor
 
 _ERROR_CAP = 1 << 20
@@ -47,12 +47,15 @@ async def refusal(response: httpx.Response, url: httpx.URL, epoch: float, redact
         said = "HTTP 407: the proxy wants other credentials"
         return EndpointError(Kind.CREDENTIALS, said, status=status, mend=PROXY_MEND)
     text = redacted((await _body(response)).decode("utf-8", "replace"))
+    value = None
     try:
         value = parse_json(text.encode())
         error, usage = read_error(value), stated_usage(value)
     except (ValueError, RecursionError):
         error = usage = None
     wait = stated_wait_s(response.headers, epoch, status)
+    if wait is None:
+        wait = stated_wait_s(headers_within(value), epoch, status)
     limit_type = response.headers.get("rate_limit_type", "")
     fault = classify(status, error, retry_after_s=wait, body=text, limit_type=limit_type)
     fault.usage = usage

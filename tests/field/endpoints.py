@@ -3,6 +3,7 @@
 Each is of a kind that people have reported (endpoint.md §7). `test_hours.py` says what is right.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,33 @@ def by_the_day(given: int) -> Endpoint:
         if left[day] == 0:
             return Said(httpx.Response(429, json=error), 0.1)
         left[day] -= 1
+        return Said("yes", 0.5)
+
+    return endpoint
+
+
+def after_hours(hours: float) -> Endpoint:
+    """Nothing for some hours, which a refusal says in words (OpenAI's requests of a day) and gets wrong."""
+    message = (
+        "Rate limit reached for m on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 9h."
+    )
+    refused = functools.partial(refusal, 429, message, code="rate_limit_exceeded")
+    return lambda _body, at: refused() if at < 3600 * hours else Said("yes", 0.5)
+
+
+def evenly_by_the_day(every_s: float) -> Endpoint:
+    """A quota of a day that is spent, and renewed with one answer every few seconds (Groq's requests of a day)."""
+    last = -every_s
+
+    def endpoint(_body: dict[str, Any], at: float) -> Said:
+        nonlocal last
+        if at - last < every_s:
+            wait = f"{every_s - (at - last):.2f}"
+            said = (
+                f"Rate limit reached on requests per day (RPD): Limit 14400, Used 14400. Please try again in {wait}s."
+            )
+            return refusal(429, said, {"retry-after": wait})
+        last = at
         return Said("yes", 0.5)
 
     return endpoint

@@ -13,6 +13,7 @@ import pytest
 from virtual import Endpoint, Said, Story, arun_virtually, job_of, prompt_of
 
 from .endpoints import (
+    DAY,
     MINUS,
     PAST,
     SOON,
@@ -23,6 +24,9 @@ from .endpoints import (
     OneStream,
     PerSecond,
     Poisoned,
+    after_hours,
+    by_the_day,
+    evenly_by_the_day,
     good,
     parallel,
     refusal,
@@ -56,6 +60,19 @@ CASES = [
     Case("a 429 that says not to retry", lambda: PerSecond(5, refusal(429, "Rate limit reached", SOON)), 150, 600, 120),
     Case("four at once, a minute stated", lambda: AtOnce(4, parallel), 100, 250, 60),
     Case("one stream, broken by the next", OneStream, 100, 250, 180),
+    Case("a day's quota in an id", lambda: by_the_day(100), 150, 400, 4500),
+    Case(
+        "a day stated, and renewed after two hours",
+        lambda: lambda _body, at: Said("yes", 0.5) if not 2 < at < 7200 else refusal(429, DAY, {"Retry-After": "86400"}),
+        1000, 1100, 3 * 3600,
+    ),
+    Case(
+        "a day stated, longer than allowed",
+        lambda: lambda _body, at: Said("yes", 0.5) if at < 2 else refusal(429, DAY, {"Retry-After": "86400"}),
+        1000, 400, 600, tables={"retry": {"longest_wait_s": 3600}}, code=3, says="until",
+    ),
+    Case("nine hours stated for the last row of all", lambda: after_hours(2), 1, 20, 3 * 3600),
+    Case("a quota of a day that is renewed evenly", lambda: evenly_by_the_day(6.0), 60, 190, 450),
     Case("plain 429", lambda: PerSecond(5, refusal(429, "Too Many Requests")), 150, 600, 120),
     Case(
         "a counter that stands still",

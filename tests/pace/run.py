@@ -12,6 +12,7 @@ from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
 from batchrun.pace.limits import Limits
 from batchrun.pace.policy import Policy
+from batchrun.pace.quota import Quota
 from batchrun.pace.retry import Retrying
 from batchrun.records import Answer, Complete, Request, Usage
 from batchrun.runner.backlog import FEW, Backlog
@@ -67,13 +68,16 @@ class Run:
         policy = Policy(max_attempts=settings.max_attempts)
         self.health = Health(self.clock, self.backlog, policy)
         self.gate = Gate(self.clock, self.sign, self.health, self.backlog, self._hear, policy)
-        self.limits = Limits(places, None, self.clock, check=self.gate.check)
+        self.quota = Quota(self.clock, self.sign, self._hear)
+        self.limits = Limits(places, None, self.clock, check=self.quota.checked(self.gate.check))
         self.retrying = Retrying(settings, self.clock, self.sign, self.health, self.backlog, self._hear, policy)
         self.stack(self.answer)
 
     def stack(self, answer: Complete) -> None:
         """Put pacing around `answer`."""
-        self.complete = self.retrying.wrap(self.gate.wrap(self.limits.wrap(self.health.watched(answer))))
+        self.complete = self.retrying.wrap(
+            self.gate.wrap(self.quota.wrap(self.limits.wrap(self.health.watched(answer))))
+        )
 
     @property
     def at(self) -> float:

@@ -56,6 +56,18 @@ def test_fewer_in_flight_are_told_with_the_flag_for_it() -> None:
     )
 
 
+def test_a_spent_quota_is_told_with_its_end() -> None:
+    """Until when, as people say it, and that a probe is sent now and then; and where nobody says until when."""
+    out = io.StringIO()
+    shown = Progress("log", 2, out)
+    shown.hear(Waiting(40 * 86_400.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
+    shown.hear(Waiting(None, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
+    known, unknown = out.getvalue().splitlines()
+    until = r"until \d\d:\d\d on \d{4}-\d\d-\d\d, with one probe now and then: HTTP 429: spent"
+    assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 960:00:00, " + until, known)
+    assert unknown[8:] == " a quota is spent, and nobody says until when, with one probe now and then: HTTP 429: spent"
+
+
 def test_what_happens_to_the_endpoint_is_told() -> None:
     """A limit that is kept, a pause with its length, its end, a wait that is asked for: a line each."""
     out = io.StringIO()
@@ -72,7 +84,9 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     )
     assert probe[8:] == " paused, probing the endpoint: no credit"
     assert back[8:] == " the endpoint answers again, after 12:34"
-    assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 1:00:00, until [\d:]{8}: HTTP 429: slow down", asked)
+    assert re.fullmatch(
+        r"[\d:]{8} the endpoint asks to wait 1:00:00, until \S+( tomorrow)?: HTTP 429: slow down", asked
+    )
     assert all(line[2] == line[5] == ":" for line in (wait, probe, back))
 
 

@@ -1,7 +1,7 @@
 """What a run counts, passes on, and tells others."""
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Done, Event, Paused, Resumed, Skipped
+from batchrun.events import Done, Event, Paused, Resumed, Skipped, Waiting
 from batchrun.records import Result
 from batchrun.runner.counter import Counter
 
@@ -29,3 +29,19 @@ def test_what_was_there_before_is_not_asked() -> None:
     for event in (Skipped(10), Done(ok, stored=True), Done(ok), Done(failed)):
         counter.hear(event)
     assert (counter.asked, counter.ok) == (2, 12)
+
+
+def test_a_spent_quota_is_kept_for_status_until_it_is_renewed() -> None:
+    """Until when a run waits stands where `status` reads it; a short wait of everybody does not."""
+    said: list[str] = []
+    counter = Counter(said.append, [])
+    counter.hear(Waiting(30.0, EndpointError(Kind.RATE_LIMITED, "slow")))
+    assert said == []
+    counter.hear(Waiting(86_400.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
+    counter.hear(Waiting(None, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
+    counter.hear(Resumed(61.5))
+    known, unknown, end = said
+    assert known.startswith("waiting until 2")
+    assert known.endswith("probing the endpoint now and then: HTTP 429: spent")
+    assert unknown == "waiting until its quota is renewed, probing the endpoint now and then: HTTP 429: spent"
+    assert end == ""

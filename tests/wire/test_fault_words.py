@@ -393,6 +393,36 @@ def test_a_limit_of_what_is_in_flight_is_told_from_one_of_time(body: dict[str, A
     assert not classify(429, read_error(error("Rate limit reached for requests")), limit_type="rpm").at_once
 
 
+GOOGLE = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "20"}
+QUOTAS = [
+    (
+        error("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day"),
+        "day",
+    ),
+    (
+        error("Rate limit reached for m on requests per day (RPD): Limit 200, Used 200. Please try again in 7m12s."),
+        "day",
+    ),
+    (error("Rate limit reached for m on tokens per day (TPD): Limit 500000, Used 499999"), "day"),
+    (error("You have exceeded the daily request quota", "rate_limit_error"), "day"),
+    (error("Rate limit: too many requests, monthly quota"), "month"),
+    (
+        {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Please retry in 5s.", "details": [GOOGLE]}},
+        "day",
+    ),
+    (error("Rate limit reached for m on tokens per min (TPM): Limit 500000"), None),
+    (error("You may send 10 requests per minute and 1000 per day: too many requests"), None),
+    (error("Too many requests"), None),
+]
+
+
+@pytest.mark.parametrize(("body", "quota"), QUOTAS)
+def test_a_quota_of_a_day_is_told_from_a_limit_of_a_minute(body: dict[str, Any], quota: str | None) -> None:
+    """Words and Google's `quotaId` say so; where both are named, nobody knows which one was hit."""
+    fault = classify(429, read_error(body), body=json.dumps(body))
+    assert (fault.kind, fault.quota) == (Kind.RATE_LIMITED, quota)
+
+
 def test_every_row_can_be_sent() -> None:
     """Bodies are JSON."""
     assert all(json.dumps(row.body) for row in ROWS)

@@ -48,7 +48,7 @@ CASES: dict[str, tuple[dict[str, str], list[StatedLimit]]] = {
             "x-ratelimit-reset-requests-day": "33011.4",
             "x-ratelimit-limit-tokens-minute": "60000",
         },
-        [StatedLimit("requests", 1000, 999, 3600.0, 86400.0), StatedLimit("tokens", 60000, None, None, 60.0)],
+        [StatedLimit("requests", 1000, 999, 33011.4, 86400.0), StatedLimit("tokens", 60000, None, None, 60.0)],
     ),
     "Anthropic": (
         {

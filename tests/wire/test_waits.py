@@ -3,7 +3,7 @@
 import pytest
 
 from batchrun.wire.faults.duration import LONGEST_S
-from batchrun.wire.faults.waits import stated_wait_s, wait_in_text
+from batchrun.wire.faults.waits import headers_within, stated_wait_s, wait_in_text
 
 NOW = 1_700_000_000.0
 CASES: list[tuple[dict[str, str], float | None]] = [
@@ -17,7 +17,8 @@ CASES: list[tuple[dict[str, str], float | None]] = [
     ({"retry-after": ""}, None),
     ({"retry-after": "inf"}, None),
     ({"retry-after": "1e999"}, None),
-    ({"retry-after": "999999"}, LONGEST_S),
+    ({"retry-after": "999999"}, 999999.0),
+    ({"retry-after": "9999999"}, LONGEST_S),
     ({"retry-after": "1m30s"}, 90.0),
     ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10.0),
     ({"retry-after": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0.0),
@@ -56,7 +57,7 @@ CASES: list[tuple[dict[str, str], float | None]] = [
     ({"retry-after": "0001-01-01T00:00:00+23:59"}, 0.0),
     ({"retry-after": "2023-11-15T00:13:20+02:00"}, 0.0),
     ({"retry-after": "1.5m"}, 90.0),
-    ({"retry-after": "1h2m3.5s"}, LONGEST_S),
+    ({"retry-after": "1h2m3.5s"}, 3723.5),
     ({"retry-after": "5 apples"}, None),
     ({"retry-after-ms": "-5", "retry-after": "2"}, 2.0),
     ({"retry-after-ms": "1e12"}, LONGEST_S),
@@ -80,7 +81,7 @@ CASES: list[tuple[dict[str, str], float | None]] = [
 
 @pytest.mark.parametrize(("headers", "wait"), CASES, ids=str)
 def test_stated_wait(headers: dict[str, str], wait: float | None) -> None:
-    """A wait is read from every form; nonsense is no wait, the past is no wait at all, a day is the longest."""
+    """A wait is read from every form; nonsense is no wait, the past is no wait at all, a month is the longest."""
     assert stated_wait_s(headers, NOW) == (None if wait is None else pytest.approx(wait))
 
 
@@ -118,7 +119,7 @@ TEXTS: list[tuple[str, float | None]] = [
     ("Please retry in 36.28s.", 36.28),
     ("Please wait for 2 minutes", 120.0),
     ("Please try again in 1 hour", 3600.0),
-    ("Please try again in 3 days", LONGEST_S),
+    ("Please try again in 3 days", 3 * 86_400.0),
     ("Please try again in 1 minute, 5 seconds", 65.0),
     ("retry after 500 milliseconds", 0.5),
     ("Please try again later", None),
@@ -132,3 +133,18 @@ TEXTS: list[tuple[str, float | None]] = [
 def test_wait_in_a_message(text: str, wait: float | None) -> None:
     """A wait that a message states in words is understood in every unit."""
     assert wait_in_text(text) == (None if wait is None else pytest.approx(wait))
+
+
+def test_headers_within_a_body() -> None:
+    """OpenRouter writes the headers of the limit that was hit into the error; any other shape has none."""
+    headers = {
+        "X-RateLimit-Limit": "50",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(1000 * (int(NOW) + 7200)),
+    }
+    body = {
+        "error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day", "metadata": {"headers": headers}}
+    }
+    assert stated_wait_s(headers_within(body), NOW, 429) == pytest.approx(7200.0, abs=1.0)
+    for other in (None, [], {"error": "x"}, {"error": {"metadata": []}}, {"error": {"metadata": {"headers": ["a"]}}}):
+        assert headers_within(other) == {}

@@ -17,6 +17,8 @@ from batchrun.wire.faults.words import (
     GAVE_UP,
     LIMIT_AND_REQUEST,
     PHRASES,
+    QUOTAS,
+    SHORT_LIMIT,
     STATUSES,
     TIMED_OUT,
     VAGUE,
@@ -30,6 +32,7 @@ _CHALLENGE_MEND = (
     "ask who runs it to let API clients pass, or take the host that is meant for them as [endpoint] base_url"
 )
 _TAG = re.compile(r"<[^<>]*>")
+_QUOTA_ID = re.compile(r'"quotaId"\s*:\s*"[^"]{0,200}Per(Day|Month)')
 _URL = re.compile(r"https?://\S+")
 
 
@@ -141,6 +144,7 @@ def classify(
         param=param,
         unconfirmed=gave_up,
         at_once=kind is Kind.RATE_LIMITED and _is_at_once(error, limit_type),
+        quota=_quota(error, body) if kind is Kind.RATE_LIMITED else None,
     )
 
 
@@ -195,6 +199,16 @@ def _is_about_time(text: str) -> bool:
     """Whether a message speaks of a limit that time renews, and not of money."""
     money = any(kind is Kind.CREDIT and pattern.search(text) for kind, pattern in PHRASES)
     return not money and ABOUT_TIME.search(_URL.sub("", text)) is not None
+
+
+def _quota(error: ErrorBody | None, body: str | None) -> str | None:
+    """Whether a rate limit is of a whole `day` or `month`."""
+    if body and (named := _QUOTA_ID.search(body[:_LOOKED_AT])):
+        return named[1].lower()
+    said = "" if error is None else _URL.sub("", f"{error.code} {error.type} {error.message}".lower())
+    if SHORT_LIMIT.search(said):
+        return None
+    return next((name for name, words in QUOTAS.items() if words.search(said)), None)
 
 
 def _is_at_once(error: ErrorBody | None, limit_type: str) -> bool:

@@ -9,9 +9,8 @@ from email.utils import parsedate_to_datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-LONGEST_S = 3600.0
-"""Past an hour the endpoint is asked again all the same: a limit of a day says so once more, and a header that names
-years by mistake holds nobody for longer."""
+LONGEST_S = 32 * 86400.0
+"""A month's quota is the longest that anybody means; a header that names years by mistake says no more than that."""
 
 
 def present(headers: Mapping[str, str], own: float) -> float:
@@ -24,7 +23,7 @@ def present(headers: Mapping[str, str], own: float) -> float:
 
 
 def duration_or_moment_s(text: str, epoch: float) -> float | None:
-    """Seconds from now, from 0 to an hour; None where the text is neither. `epoch` is now, seconds since 1970, UTC."""
+    """Seconds from now, from 0 to a month; None where the text is neither. `epoch` is now, seconds since 1970, UTC."""
     text = text.strip()
     value = number(text)
     if value is not None:

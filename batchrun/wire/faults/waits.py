@@ -6,6 +6,7 @@ Sources: RFC 9110 §10.2.3 (Retry-After); OpenAI "Rate limits", Anthropic "Rate 
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from batchrun.wire.faults.duration import clipped, duration_or_moment_s, duration_s, number
 from batchrun.wire.faults.quota import limits_in, rest
@@ -41,6 +42,16 @@ def stated_wait_s(headers: Mapping[str, str], epoch: float, status: int = 0) -> 
     if spent:
         return max(spent)
     return min(others, default=None) if status in LIMITING else None
+
+
+def headers_within(body: Any) -> dict[str, str]:
+    """The headers that OpenRouter writes into `error.metadata.headers` of a decoded body, by their lower-case names."""
+    error = body.get("error") if isinstance(body, dict) else None
+    metadata = error.get("metadata") if isinstance(error, dict) else None
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    if not isinstance(headers, dict):
+        return {}
+    return {str(name).lower(): str(value) for name, value in headers.items() if isinstance(value, str | int | float)}
 
 
 def wait_in_text(text: str) -> float | None:

@@ -147,6 +147,15 @@ ABOUT_TIME = re.compile(
 )
 """Words of a limit that time renews: a code or a type that sounds like credit means nothing beside them."""
 
+QUOTAS = {
+    "month": re.compile(r"per.?month|monthly|this month|/month"),
+    "day": re.compile(r"per.?day\b|daily|/day|\b[rt]pd\b|\btoday\b|24.?hours|每日|每天"),
+}
+"""Words of a quota of a month or a day, in a message, a code, or the `quotaId` of Google's QuotaFailure."""
+
+SHORT_LIMIT = re.compile(r"per.?(minute|second)|/min|\b([rt]pm|[rq]ps)\b")
+"""Words of a limit of a minute or a second: beside those of a quota nobody knows which one was hit."""
+
 AT_ONCE = re.compile(r"concurren(t|cy)|parallel.?requests?|simultaneous|并发|並發")
 """Words of a limit of what is in flight, in a message, a code, or LiteLLM's header `rate_limit_type`."""
 
