@@ -78,6 +78,22 @@ class Narrowed(msgspec.Struct, frozen=True):
     broken: bool = False
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A person has paused the run (`batchrun pause`): nothing new is sent."""
+
+
+class Released(msgspec.Struct, frozen=True):
+    """A person lets the run go on, `after_s` later (`batchrun resume`)."""
+
+    after_s: float
+
+
+class Steered(msgspec.Struct, frozen=True):
+    """A person has changed limits while the run goes on (`batchrun set`): the new values, by their keys in the job."""
+
+    limits: dict[str, float]
+
+
 class Draining(msgspec.Struct, frozen=True):
     """The run was told to stop: requests in flight are waited for, for `grace_s` at most."""
 
@@ -96,7 +112,22 @@ class Ended(msgspec.Struct, frozen=True):
     exit_code: int = 0
 
 
-Event = Began | Done | Skipped | Retried | Paused | Resumed | Waiting | Learnt | Narrowed | Draining | Ended
+Event = (
+    Began
+    | Done
+    | Skipped
+    | Retried
+    | Paused
+    | Resumed
+    | Waiting
+    | Learnt
+    | Narrowed
+    | Held
+    | Released
+    | Steered
+    | Draining
+    | Ended
+)
 Hear = Callable[[Event], None]
 
 

@@ -9,11 +9,14 @@ import msgspec
 UNANSWERED = "unanswered"
 """The kind of a stop at rows that nobody answered, with nothing else left to ask."""
 
+STEERED = "steered"
+"""The kind of a stop that a person asked for from elsewhere (`batchrun stop`)."""
+
 
 class Stop(msgspec.Struct, frozen=True):
     """Why a run ends early. `exit_code` is contract.md §3's, `message` says what to do about it.
 
-    `kind` is a kind of fault (errors.Kind), or one of: `unanswered`, `disk`, `input`, `signal`.
+    `kind` is a kind of fault (errors.Kind), or one of: `unanswered`, `disk`, `input`, `signal`, `steered`.
     """
 
     kind: str

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runner.prepare",),
     ("runner.assembly",),
     ("engines",),
+    ("runner.control",),
     ("runner.shards", "runner.window"),
     ("runner.stack",),
     ("runner.backlog", "runner.counter", "runner.results", "runner.outcome", "runner.doubts", "runner.kept", "runner"),

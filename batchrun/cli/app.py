@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from batchrun import __version__
-from batchrun.cli import check, export, failures, log, plan, report, run, serve, show, status, summary
+from batchrun.cli import check, export, failures, log, ls, plan, report, run, serve, show, status, steer, summary
 
 _UNWRAPPED = "\b\n"
 """What tells click to leave the lines of a paragraph as they are."""
@@ -34,9 +34,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, plan, check, status, summary, failures, show, log, report, export, serve):
+for module in (run, plan, check, status, summary, failures, show, log, ls, report, export, serve):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=examples(module.EXAMPLES))(module.command)
+for name, function in steer.COMMANDS.items():
+    app.command(name, epilog=examples(steer.EXAMPLES[name]))(function)
 
 
 def _version(wanted: bool) -> None:

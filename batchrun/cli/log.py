@@ -90,12 +90,19 @@ def _words(event: str, what: dict[str, Any]) -> str:
             )
             return f"going on after {clock(what['after_s'])}: {how}"
         case "waiting":
-            return f"waiting {clock(what['seconds'])}, as the endpoint asks: {what['message']}"
+            long = "until its quota is renewed" if what["seconds"] is None else clock(what["seconds"])
+            return f"waiting {long}, as the endpoint asks: {what['message']}"
         case "limits learnt":
             return f"limits learnt: the endpoint allows {stated(what['limits'])} for {what['model']}"
         case "fewer at once":
             more = "breaks off what it answers when more come" if what["broken"] else "refuses more"
             return f"the endpoint takes about {what['places']} at once and {more}: that is kept"
+        case "held":
+            return "paused by batchrun pause"
+        case "released":
+            return f"going on after {clock(what['after_s'])}, by batchrun resume"
+        case "limits set":
+            return "set by batchrun set: " + ", ".join(f"{name} {value:g}" for name, value in what["limits"].items())
         case "retries":
             kinds = ", ".join(f"{count} × {kind}" for kind, count in what["kinds"].items())
             return f"asked again within {clock(what['seconds'])}: {kinds}"

@@ -1,23 +1,39 @@
 """`batchrun status`: how far a run is, also while it runs."""
 
 import json
+import sys
+import time
 from typing import Annotated, Any
 
 import typer
 
-EXAMPLES = "batchrun status runs/reviews · watch batchrun status runs/reviews · batchrun status runs/reviews --json"
+EXAMPLES = "batchrun status runs/reviews · batchrun status runs/reviews --watch · batchrun status runs/reviews --json"
+
+_WATCH_EVERY_S = 1.0
+_HOME = "\x1b[H\x1b[2J"
+"""What clears a terminal."""
 
 
 def command(
     run_dir: Annotated[str, typer.Argument(metavar="DIR", help="The run directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again every second until the run ends.")
+    ] = False,
 ) -> None:
     """Say how far a run is: requests done, pace, time left, failures by kind, money spent. Also while it runs."""
     from batchrun.report.progress import printable
     from batchrun.report.status import read_status
 
-    status = read_status(run_dir)
-    print(json.dumps(status) if as_json else printable("\n".join(_lines(status))))
+    while True:
+        status = read_status(run_dir)
+        shown = json.dumps(status) if as_json else printable("\n".join(_lines(status)))
+        if watch and not as_json and sys.stdout.isatty():
+            shown = f"{_HOME}{shown}"
+        print(shown, flush=watch)
+        if not watch or status["state"] not in ("running", "paused"):
+            return
+        time.sleep(_WATCH_EVERY_S)
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
@@ -32,7 +48,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         eta = f", about {clock(status['eta_s'])} left" if status["eta_s"] else ""
         lines.append(f"pace:     {status['rate_per_s']:.1f} requests/s over the last minute{eta}")
     if status["in_flight"]:
-        what = "under way" if status["state"] == "running" else "when it broke off; their answers are lost"
+        what = "under way" if status["state"] in ("running", "paused") else "when it broke off; their answers are lost"
         lines.append(f"in flight: {status['in_flight']} {what}")
     if status["failed_by_kind"]:
         lines.append("failed:   " + ", ".join(f"{kind} {n}" for kind, n in sorted(status["failed_by_kind"].items())))

@@ -54,6 +54,14 @@ def said(path: Path) -> str:
         return ""
 
 
+def holder(path: Path) -> str:
+    """Who holds a lock, or held it last; empty where nobody is known."""
+    try:
+        return path.read_text("utf-8", "replace").partition("\n")[0]
+    except OSError:
+        return ""
+
+
 def _lock(handle: int, path: Path, shown: str) -> None:
     """Lock it. Another's look at it (`status`) takes a moment to pass, so one try is not enough; nor is one look at
     who holds it, where that one has only just begun and the name there is still a dead one's.

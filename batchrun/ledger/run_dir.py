@@ -41,7 +41,8 @@ class Manifest(msgspec.Struct, frozen=True):
     stamps; times are RFC 3339, UTC: `started_at` of the run's beginning, `resumed_at` of the latest call's. `endpoint`
     is the one that is asked, `state_dir` where the journal and the lock are. `nobody_answered` says that
     a run was stopped in which no request was ever answered: what failed in it is no failure of its own. `stop` is the
-    kind of the latest call's stop (stop.Stop), empty where it was not stopped.
+    kind of the latest call's stop (stop.Stop), empty where it was not stopped. `steered` are the limits that
+    were changed while the latest call went on: a call from the directory alone keeps them.
     """
 
     state: str
@@ -59,6 +60,7 @@ class Manifest(msgspec.Struct, frozen=True):
     state_dir: str = ""
     nobody_answered: bool = False
     stop: str = ""
+    steered: dict[str, float] = {}
     format: int = 1
 
 

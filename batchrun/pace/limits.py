@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 import anyio
+import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
@@ -92,6 +93,18 @@ class Limits:
         if until > self._paused_until:
             self._paused_until = until
             self._spread_s = max(_SPREAD * seconds, min(seconds, _LEAST_SPREAD_S))
+
+    def allow(self, concurrency: int) -> None:
+        """From now on so many may be in flight; what the endpoint has shown to take at most is kept."""
+        fit = self._fit
+        places = min(fit.places, concurrency) if fit.narrowed else concurrency
+        if places == concurrency:
+            fit = Fit(concurrency, concurrency, deaf_until=fit.deaf_until)
+        self._set(msgspec.structs.replace(fit, most=concurrency, places=places))
+
+    def allow_requests(self, per_minute: float) -> None:
+        """From now on so many attempts are started a minute."""
+        self._meters.allow_requests(per_minute)
 
     def learn(self, model: str, limits: list[StatedLimit]) -> None:
         """Keep the limits that the endpoint states with an answer of a model; they never raise what the user allows."""

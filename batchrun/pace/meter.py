@@ -49,6 +49,16 @@ class Meter:
         """So many more were used than were taken; fewer, where it is below 0."""
         self._next += units * self._full_s
 
+    def allow(self, per_minute: float) -> None:
+        """Keep another rate from now on; what is due later than it allows is due then."""
+        before_s, self._given_s = self._given_s, _MINUTE_S * self._slack / per_minute
+        if self._full_s <= before_s or self.learnt is None:
+            self._full_s = self._slowed_s = self._given_s
+        else:
+            self._full_s = max(_MINUTE_S * self._slack / self.learnt, self._given_s)
+            self._slowed_s = max(self._slowed_s, self._full_s)
+        self._next = min(self._next, self._clock.now() + self._given_s)
+
     def learn(self, stated: StatedLimit) -> None:
         """Keep what the endpoint says from now on.
 

@@ -138,6 +138,12 @@ class Meters:
         self._look()
         return news
 
+    def allow_requests(self, per_minute: float) -> None:
+        """Keep another limit of the user's from now on."""
+        self._given["requests"] = per_minute
+        self._meter(Key(EVERYBODY, "requests")).allow(per_minute)
+        self._look()
+
     def _of(self, model: str) -> list[tuple[str, Meter]]:
         """The limits that a request to a model has to keep."""
         return self._used.get(EVERYBODY, []) + self._used.get(model, [])

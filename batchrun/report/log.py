@@ -16,7 +16,22 @@ from typing import Any
 
 import msgspec
 
-from batchrun.events import Began, Done, Draining, Ended, Event, Learnt, Narrowed, Paused, Resumed, Retried, Waiting
+from batchrun.events import (
+    Began,
+    Done,
+    Draining,
+    Ended,
+    Event,
+    Held,
+    Learnt,
+    Narrowed,
+    Paused,
+    Released,
+    Resumed,
+    Retried,
+    Steered,
+    Waiting,
+)
 from batchrun.ledger.durable import FILE_MODE
 from batchrun.ledger.run_dir import RunDir
 
@@ -62,6 +77,12 @@ class Log:
                 self._write("limits learnt", model=event.model, limits=event.limits)
             case Narrowed():
                 self._write("fewer at once", places=event.places, broken=event.broken)
+            case Held():
+                self._write("held")
+            case Released():
+                self._write("released", after_s=round(event.after_s, 1))
+            case Steered():
+                self._write("limits set", limits=event.limits)
             case Draining():
                 self._write("draining", in_flight=event.in_flight, grace_s=event.grace_s)
             case Ended():

@@ -12,7 +12,21 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from batchrun.clock import moment
-from batchrun.events import Done, Draining, Event, Learnt, Narrowed, Paused, Resumed, Retried, Skipped, Waiting
+from batchrun.events import (
+    Done,
+    Draining,
+    Event,
+    Held,
+    Learnt,
+    Narrowed,
+    Paused,
+    Released,
+    Resumed,
+    Retried,
+    Skipped,
+    Steered,
+    Waiting,
+)
 from batchrun.money import dollars
 
 _LOG_EVERY_S = 5.0
@@ -67,6 +81,18 @@ class Progress:
                     f"{_time()} the endpoint takes about {event.places} at once and {more}: that is kept; "
                     f"next time use --concurrency {event.places}"
                 )
+            case Held():
+                self._note = _PAUSED
+                self._redraw()
+                self.say(f"{_time()} paused by batchrun pause; batchrun resume lets it go on")
+            case Released():
+                self._note = ""
+                self._marks.clear()
+                self._mark(time.monotonic())
+                self.say(f"{_time()} going on, by batchrun resume, after {clock(event.after_s)}")
+            case Steered():
+                limits = ", ".join(f"{name} {value:g}" for name, value in event.limits.items())
+                self.say(f"{_time()} set by batchrun set: {limits}")
             case Draining():
                 wait = f"waiting up to {event.grace_s:g} s for {event.in_flight} requests in flight"
                 self.say(f"stopping: {wait} (Ctrl-C again to end at once)")

@@ -4,6 +4,7 @@ The numbers of sealed shards stand in their parts' footers; open shards are read
 """
 
 import datetime
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from batchrun.money import usd
 from batchrun.records import Result
 
 _RATE_OVER_S = 60.0
+_SINCE = "%Y-%m-%d %H:%M:%S %z"
 
 
 class Progress(msgspec.Struct):
@@ -48,8 +50,8 @@ def read_progress(run_dir: RunDir, now: float | None = None) -> Progress:
 
 
 def read_status(path: str) -> dict[str, Any]:
-    """The state, the counts, the pace and the money. `state` is running, complete or stopped; a writer that died leaves
-    `interrupted`. Raises JobError where there is no run.
+    """The state, the counts, the pace and the money. `state` is running, paused, complete or stopped; a writer that died leaves
+    `interrupted`. Of a paused run `since` (RFC 3339) and `why` say more. Raises JobError where there is no run.
     """
     run_dir = RunDir(path)
     manifest = run_dir.read_manifest()
@@ -62,10 +64,13 @@ def read_status(path: str) -> dict[str, Any]:
     failed = sum(tally.failed.values())
     rate = found.recent / _window_s(manifest) if state == "running" else None
     waits = run_dir.said() if state == "running" else ""
+    since, why = _pause(waits)
     left = requests - tally.ok - failed
     return {
         "path": run_dir.url,
-        "state": state,
+        "state": state if since is None else "paused",
+        "since": since,
+        "why": why,
         "requests": requests,
         "done": tally.ok + failed,
         "ok": tally.ok,
@@ -82,6 +87,22 @@ def read_status(path: str) -> dict[str, Any]:
         "finished_at": manifest.finished_at,
         "message": manifest.message if state == "stopped" else waits or None,
     }
+
+
+def paused(why: str) -> str:
+    """What a run lets others know that is paused from now on."""
+    return f"paused since {time.strftime(_SINCE)}, {why}"
+
+
+def _pause(said: str) -> tuple[str | None, str | None]:
+    """Since when a run is paused and why, from what it lets others know; None where it is not."""
+    found = re.match(r"paused since (\S+ \S+) ([+-]\d{4}), (.*)", said, re.DOTALL)
+    if found is None:
+        return None, None
+    try:
+        return datetime.datetime.fromisoformat(found[1] + found[2]).isoformat(), found[3]
+    except ValueError:
+        return None, None
 
 
 def state_of(run_dir: RunDir, manifest: Manifest) -> str:

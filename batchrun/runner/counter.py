@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 
-from batchrun.events import Done, Event, Hear, Paused, Resumed, Skipped, Waiting
+from batchrun.events import Done, Event, Hear, Held, Paused, Released, Resumed, Skipped, Waiting
+from batchrun.report.status import paused
+
+_ENDPOINT, _PERSON = "endpoint", "person"
 
 
 class Counter:
@@ -15,6 +18,7 @@ class Counter:
         self.asked = self.ok = 0
         self._say = say
         self._listeners = listeners
+        self._pauses: dict[str, str] = {}
 
     def hear(self, event: Event) -> None:
         """Count one event and pass it on."""
@@ -25,14 +29,26 @@ class Counter:
             case Skipped():
                 self.ok += event.requests
             case Paused():
-                since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-                self._say(f"paused since {since}, probing the endpoint: {event.error.message}")
+                self._tell(_ENDPOINT, paused(f"probing the endpoint: {event.error.message}"))
             case Waiting(probed=True):
                 until = "its quota is renewed"
                 if event.seconds is not None:
                     until = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time.time() + event.seconds))
-                self._say(f"waiting until {until}, probing the endpoint now and then: {event.error.message}")
+                self._tell(
+                    _ENDPOINT, f"waiting until {until}, probing the endpoint now and then: {event.error.message}"
+                )
             case Resumed():
-                self._say("")
+                self._tell(_ENDPOINT, "")
+            case Held():
+                self._tell(_PERSON, paused("by batchrun pause; batchrun resume lets it go on"))
+            case Released():
+                self._tell(_PERSON, "")
         for hear in self._listeners:
             hear(event)
+
+    def _tell(self, who: str, what: str) -> None:
+        """Say what the run waits for on somebody's account, or, without a text, that it does no more; it may be two at a time."""
+        self._pauses.pop(who, None)
+        if what:
+            self._pauses[who] = what
+        self._say(next(reversed(self._pauses.values()), ""))

@@ -1,6 +1,7 @@
 """The job that a run directory keeps, so that a run goes on from its directory alone."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -37,4 +38,18 @@ def kept_job(path: str) -> Job | None:
         raise JobError(
             f"{path}: its job has headers whose values are not kept ({', '.join(hidden)}); run its job file again"
         )
+    job = steered(job, manifest.steered)
     return msgspec.structs.replace(job, output=msgspec.structs.replace(job.output, path=path))
+
+
+def steered(job: Job, limits: Mapping[str, float]) -> Job:
+    """The job with limits that were changed while it ran (`batchrun set`)."""
+    known = {name: value for name, value in limits.items() if name in ("concurrency", "requests_per_minute")}
+    retry = {name: int(value) for name, value in limits.items() if name == "max_attempts"}
+    if "concurrency" in known:
+        known["concurrency"] = int(known["concurrency"])
+    return msgspec.structs.replace(
+        job,
+        limits=msgspec.structs.replace(job.limits, **known),
+        retry=msgspec.structs.replace(job.retry, **retry),
+    )

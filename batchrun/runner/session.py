@@ -23,6 +23,7 @@ from batchrun.ledger import parts
 from batchrun.ledger.footer import Tally
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
+from batchrun.ledger.orders import InForce
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
 from batchrun.report.log import Log
@@ -31,6 +32,7 @@ from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.backlog import FEW, Backlog
+from batchrun.runner.control import Control
 from batchrun.runner.counter import Counter
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
@@ -49,6 +51,7 @@ class Session:
         self._interrupts = interrupts
         self._dir = assembly.run_dir
         self._note = assembly.note
+        self._steered: dict[str, float] = {}
 
     async def run(
         self,
@@ -106,6 +109,7 @@ class Session:
                 listeners.append(listener(manifest.counts.requests, self._assembly.prices))
             counter.hear(Began(manifest.counts.requests, earlier is not manifest, earlier.state == "running"))
             stop = await self._ask(inventory, backlog, counter.hear, transport)
+            manifest = msgspec.structs.replace(manifest, steered=self._steered)
             if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
                 counter.hear(Ended(counts.ok, counts.failed, exit_code=1 if counts.failed else 0))
@@ -179,10 +183,28 @@ class Session:
         done = sum(info.rows for info in inventory.shards if info.number in sealed)
         hear(Skipped(done * assembly.builder.per_row))
         self._interrupts.drains = stop
+        left = [info for info in inventory.shards if info.number not in sealed]
+        now = InForce(job.limits.concurrency, job.limits.requests_per_minute, job.retry.max_attempts)
+        control = Control(self._dir, stack, window, stop, hear, self._keep, now)
         try:
-            await local.run(window, loop, [info for info in inventory.shards if info.number not in sealed])
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(control.run)
+                await local.run(window, loop, left)
+                beside.cancel_scope.cancel()
         finally:
             self._interrupts.drains = None
+
+    def _keep(self, in_force: InForce) -> None:
+        """Keep limits that were changed in the manifest: a call from the directory alone goes on with them."""
+        limits = {
+            "concurrency": in_force.concurrency,
+            "max_attempts": in_force.max_attempts,
+            "requests_per_minute": in_force.requests_per_minute,
+        }
+        self._steered = {name: value for name, value in limits.items() if value is not None}
+        with contextlib.suppress(LedgerError, JobError):  # a full disk: the end of the run writes it again
+            if (manifest := self._dir.read_manifest()) is not None:
+                self._dir.write_manifest(msgspec.structs.replace(manifest, steered=self._steered))
 
     def _finish(self, manifest: Manifest, inventory: Inventory) -> Counts:
         """Parts → results.parquet → cost_summary.parquet → a manifest that says complete; then the parts may go."""

@@ -1,11 +1,13 @@
 """The one place that stacks what stands round a call, from the outside in:
 
-    retry(gate(quota(limits(health(journalled(client))))))
+    retry(gate(quota(hold(limits(health(journalled(client)))))))
 
 An attempt goes down it and comes back up it, and calls nothing above. What is to come has its place here too: `reask` of
 wrong answers round retry, the `route` to one of several lanes (each a gate, limits, a client) between retry and gate,
 `budget` between limits and health.
 """
+
+import msgspec
 
 from batchrun.clock import Clock
 from batchrun.events import Hear
@@ -15,6 +17,7 @@ from batchrun.judge.prices import Prices
 from batchrun.ledger.ledger import Ledger
 from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
+from batchrun.pace.hold import Hold
 from batchrun.pace.limits import Limits
 from batchrun.pace.policy import Policy
 from batchrun.pace.quota import Quota
@@ -39,13 +42,14 @@ class Stack:
         self.health = Health(clock, backlog, policy)
         self._gate = Gate(clock, stop, self.health, backlog, hear, policy, key_env)
         self._quota = Quota(clock, stop, hear, job.retry.longest_wait_s)
+        self.hold = Hold(clock, stop)
         self.limits = Limits(
             job.limits.concurrency,
             job.limits.requests_per_minute,
             clock,
             tokens_per_minute=job.limits.tokens_per_minute,
             bound=most_completion_tokens,
-            check=self._quota.checked(self._gate.check),
+            check=self.hold.checked(self._quota.checked(self._gate.check)),
             hear=hear,
         )
         self._retrying = Retrying(job.retry, clock, stop, self.health, backlog, hear, policy)
@@ -55,6 +59,11 @@ class Stack:
         complete = ledger.journalled(client, Ceiling(prices, self._endpoint), self._clock)
         complete = self.health.watched(complete)
         complete = self.limits.wrap(complete)
+        complete = self.hold.wrap(complete)
         complete = self._quota.wrap(complete)
         complete = self._gate.wrap(complete)
         return self._retrying.wrap(complete)
+
+    def allow_attempts(self, most: int) -> None:
+        """So many attempts are made from now on, of requests that have not failed yet."""
+        self._retrying.settings = msgspec.structs.replace(self._retrying.settings, max_attempts=most)

@@ -50,6 +50,8 @@ class Window:
         self._done: dict[int, anyio.Event] = {}
         self._hungry = anyio.Event()
         self._beside = 0
+        self._workers = 0
+        self._tasks: TaskGroup | None = None
 
     @property
     def in_flight(self) -> int:
@@ -77,11 +79,30 @@ class Window:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._send_scouts, tasks)
             tasks.start_soon(self._send_witnesses)
-            for _ in range(self._width):
-                tasks.start_soon(self._work)
+            self._tasks = tasks
+            self._fill_up()
+
+    def resize(self, concurrency: int) -> None:
+        """From now on so many are in flight at most; where that is fewer, who is at work finishes its request."""
+        self._width = widened(concurrency)
+        if self._workers:  # else it is over
+            self._fill_up()
+        self._hungry.set()
+
+    def _fill_up(self) -> None:
+        assert self._tasks is not None
+        while self._workers < self._width:
+            self._workers += 1
+            self._tasks.start_soon(self._work)
 
     async def _work(self) -> None:
-        while self._stop.stop is None:
+        try:
+            await self._work_on()
+        finally:
+            self._workers -= 1
+
+    async def _work_on(self) -> None:
+        while self._stop.stop is None and self._workers <= self._width:
             if self._backlog.has_next:
                 await self._one(self._next())
             elif self._backlog.complete:

@@ -1,5 +1,6 @@
 """What a change of job, input or directory keeps, and what the books say of it (contract.md §7.2, §7.7)."""
 
+import datetime
 import json
 import os
 import re
@@ -165,7 +166,9 @@ def test_status_of_a_run_that_waits_for_its_endpoint(start: Callable[..., Any]) 
     with job.running("--concurrency", "1", received=42):
         shown = job.status()
         text = job.batchrun("status", job.out).stdout
-    assert shown["state"] == "running"
+    assert shown["state"] == "paused"
+    assert datetime.datetime.fromisoformat(shown["since"]).tzinfo is not None
+    assert shown["why"].startswith("probing the endpoint: HTTP 401")
     assert re.fullmatch(r"paused since [\d: +-]+, probing the endpoint: HTTP 401: .+", shown["message"])
     assert (shown["eta_s"], shown["message"] in text) == (None, True)
     assert job.status()["message"] is None

@@ -143,3 +143,24 @@ async def test_the_first_stop_wins() -> None:
     sign.ask_at_once(Stop("signal", "SIGINT", 130))
     assert sign.stop == Stop("disk", "full")
     assert sign.at_once.is_set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("after", [1, 40, 400])
+async def test_the_window_is_resized_while_it_works(after: int) -> None:
+    """As many requests are in progress as the new number allows; one that had begun is finished, and each has one result."""
+    run = Parts()
+    run.window.resize(40)  # before it works: nothing but the number
+    async with anyio.create_task_group() as group:
+        group.start_soon(run.run)
+        while len(run.endpoint.asked) < widened(40):
+            await anyio.sleep(0.001)
+        run.window.resize(after)
+        await anyio.wait_all_tasks_blocked()
+        expected = min(max(widened(40), widened(after)), 2 * SHARD)
+        while len(run.endpoint.asked) < expected:
+            await anyio.sleep(0.001)
+        assert len(run.endpoint.asked) == expected
+        run.endpoint.well.set()
+    assert sorted(run.books.results) == list(range(2 * SHARD))
+    run.window.resize(3)  # after it has ended: nothing
