@@ -175,6 +175,21 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str | None = None
 
 
+class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[notify]` (contract.md §5): who is told that a run is complete, has stopped or is paused for long.
+
+    `command`   run by the shell, with the news as JSON on stdin
+    `url`       gets the news as a JSON POST; `${NAME}` is that variable's value
+    `on_end`    a command that is told of the end alone (`--on-end`)
+    `paused_s`  so many seconds of a pause are long, at least 0
+    """
+
+    command: str | None = None
+    url: str | None = None
+    on_end: str | None = None
+    paused_s: float = 600.0
+
+
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One job. The field names are the TOML tables of contract.md §5; from Python a table may be given as a dict:
     `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`. Raises JobError for a dict that no
@@ -202,10 +217,11 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parse: Parse | None = None
     score: list[Score] = []
     output: Output = Output()
+    notify: Notify = Notify()
     reuse: list[str] = []
 
     def __post_init__(self) -> None:
-        tables = ("input", "prompt", "endpoint", "limits", "retry", "timeouts", "parse", "output")
+        tables = ("input", "prompt", "endpoint", "limits", "retry", "timeouts", "parse", "output", "notify")
         given = {name: getattr(self, name) for name in tables if isinstance(getattr(self, name), dict)}
         if any(isinstance(price, dict) for price in self.prices.values()):
             given["prices"] = self.prices
@@ -257,6 +273,7 @@ def refuse(job: Job, where: str = "job") -> None:
         ("limits.tokens_per_minute", limits.tokens_per_minute, 1e-9),
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
+        ("notify.paused_s", job.notify.paused_s, 0),
         ("retry.longest_wait_s", job.retry.longest_wait_s, 0),
         ("input.limit", job.input.limit, 0),
         ("input.sample", job.input.sample, 1),

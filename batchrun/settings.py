@@ -62,6 +62,9 @@ class Settings(TypedDict, total=False):
     budget: Annotated[float | None, Setting("limits.budget_usd", "USD, at most (not yet supported).", "USD")]
     max_attempts: Annotated[int | None, Setting("retry.max_attempts", "Attempts for each request.", "N")]
     timeout: Annotated[float | None, Setting("timeouts.total", "Seconds for a whole answer.", "SECONDS")]
+    on_end: Annotated[
+        str | None, Setting("notify.on_end", "A command that is told of the end, as JSON on stdin.", "CMD")
+    ]
     limit: Annotated[int | None, Setting("input.limit", "Only the first N rows.", "N")]
     where: Annotated[
         str | None, Setting("input.where", "Only rows that a condition on columns holds for: 'tag = \"hard\"'.", "EXPR")

@@ -36,7 +36,7 @@ from batchrun.rows.files import lasting
 from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder
 from batchrun.rows.source import Inventory, Source
-from batchrun.runner import results
+from batchrun.runner import notified, results
 from batchrun.runner.doubts import Faults, refuse_same_prompt
 from batchrun.runner.kept import HIDDEN
 from batchrun.wire.address import completions_url
@@ -66,6 +66,7 @@ class Assembly:
         self._embedded = base_url == EMBEDDED
         self.url = EMBEDDED if self._embedded else completions_url(base_url)
         self.endpoint = job.endpoint.name or ("embedded" if self._embedded else urlsplit(self.url).netloc)
+        self.notify = notified.checked(job, environ)
         self._headers = read_headers(job.endpoint.headers, environ)
         own = self._headers.has_key and job.endpoint.api_key_env is None
         self._key = None if self._embedded or own else _key(job, environ)
@@ -230,6 +231,7 @@ class Assembly:
             endpoint=msgspec.structs.replace(job.endpoint, headers=shown),
             input=msgspec.structs.replace(job.input, path=_kept_path(job.input.path)),
             output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
+            notify=notified.kept(job.notify),
             reuse=[_kept_path(path) or "" for path in job.reuse],
         )
         found: dict[str, Any] = msgspec.to_builtins(kept)

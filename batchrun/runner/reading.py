@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.job import Job
+from batchrun.job import Job, Notify
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
 from batchrun.ledger.journal import Line
@@ -184,7 +184,7 @@ def _keyless(manifest: Manifest, run_dir: RunDir) -> Job:
         raise JobError("its input came from a pipe, which is gone")
     endpoint = msgspec.structs.replace(job.endpoint, headers={}, api_key_env=None)
     output = msgspec.structs.replace(job.output, path=run_dir.place)
-    return msgspec.structs.replace(job, endpoint=endpoint, output=output)
+    return msgspec.structs.replace(job, endpoint=endpoint, output=output, notify=Notify())
 
 
 def _row_of(line: Line) -> int | None:

@@ -27,6 +27,7 @@ from batchrun.ledger.orders import InForce
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
 from batchrun.report.log import Log
+from batchrun.report.notify import Notifier
 from batchrun.report.status import read_progress
 from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
@@ -34,6 +35,7 @@ from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.backlog import FEW, Backlog
 from batchrun.runner.control import Control
 from batchrun.runner.counter import Counter
+from batchrun.runner.notified import secret_names
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
 from batchrun.runner.shards import ShardLoop
@@ -101,7 +103,8 @@ class Session:
             stuck=earlier.stop == UNANSWERED,
             few=max(FEW, earlier.counts.requests // 10),
         )
-        listeners: list[Hear] = [Log(self._dir).hear]
+        notifier = Notifier(self._assembly.notify, self._dir.url, secret_names(self._assembly.job), self._note)
+        listeners: list[Hear] = [Log(self._dir).hear, notifier.hear]
         counter = Counter(self._dir.say, listeners)
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
@@ -113,11 +116,13 @@ class Session:
             if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
                 counter.hear(Ended(counts.ok, counts.failed, exit_code=1 if counts.failed else 0))
+                await anyio.to_thread.run_sync(notifier.finish)
                 return self._outcome(counts, counter.asked)
         except LedgerError as error:
             stop = Stop("disk", str(error), error.exit_code)
         counts = await anyio.to_thread.run_sync(self._stop, manifest, stop)
         counter.hear(Ended(counts.ok, counts.failed, stop.message, stop.exit_code))
+        await anyio.to_thread.run_sync(notifier.finish)
         message = stop.message
         if counts.failed and stop.exit_code == LedgerError.exit_code:
             asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"

@@ -53,6 +53,12 @@ def is_reference(value: str) -> bool:
     return _REFERENCE.fullmatch(value) is not None
 
 
+def variables_in(value: str) -> list[str]:
+    """The names of the variables that a value takes from the environment."""
+    found: list[str] = _VARIABLE.findall(value)
+    return found
+
+
 class _Most(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
