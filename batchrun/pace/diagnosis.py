@@ -15,6 +15,7 @@ from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy, clamped
 from batchrun.records import Request
 
 _NUMBERS_AND_NAMES = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[0-9a-f]{8,}\b|\b\w*\d\w*\b", re.IGNORECASE)
+_UNAUTHORIZED = 401
 
 
 class Closing(msgspec.Struct, frozen=True):
@@ -49,6 +50,8 @@ class Diagnosis:
         self._connect_answers = 0
         self._refused: dict[str, set[Key]] = {}
         self._timed_out: set[Key] = set()
+        # rows refused for good that are asked again, and how many had been answered then
+        self._refused_at: dict[Key, int] = {}
         self._acquitted: dict[tuple[Kind, int | None, tuple[str, str]], int] = {}
 
     def closes(self, request: Request, error: EndpointError) -> Closing | None:
@@ -58,7 +61,9 @@ class Diagnosis:
             return self._connect()
         self._connect_faults = 0
         if error.kind in FATAL_KINDS:
-            return None if self._is_acquitted(request, error) else self._waited_for(error)
+            own = self._is_acquitted(request, error)
+            self.add(request, error)
+            return None if own else self._waited_for(error)
         if error.kind in ROW_KINDS and error.kind is not Kind.CONTENT_FILTER:
             return Closing(0.0, 0.0) if self._is_refused(request, error) else None
         if error.kind is Kind.RATE_LIMITED:
@@ -75,6 +80,31 @@ class Diagnosis:
             return Closing(patience_s, patience_s)
         return None
 
+    def add(self, request: Request, error: EndpointError) -> None:
+        """A request was refused for good, and is asked again."""
+        if error.kind in FATAL_KINDS:
+            self._refused_at[request.key] = self._health.answers
+
+    def was_refused(self, request: Request) -> bool:
+        """Whether a request in progress was refused for good before."""
+        return request.key in self._refused_at
+
+    def forget(self, key: Key) -> None:
+        """A request has ended."""
+        if self._refused_at:
+            self._refused_at.pop(key, None)
+
+    def is_own(self, request: Request, error: EndpointError) -> bool:
+        """Whether a fault that came while the gate was closed is the row's own all the same: it was refused before, and
+        others were answered since.
+        """
+        if error.kind not in FATAL_KINDS:
+            return False
+        again = self.was_refused(request) and not self._comes_and_goes(request, error)
+        own = again and self._is_acquitted(request, error)
+        self.add(request, error)
+        return own
+
     def is_common(self, cause: EndpointError, again: EndpointError) -> bool:
         """Whether a probe's fault agrees with the one that closed the gate."""
         if cause.kind in ROW_KINDS:
@@ -89,10 +119,13 @@ class Diagnosis:
         self._explain(request, error)
 
     def _is_acquitted(self, request: Request, error: EndpointError) -> bool:
+        """Whether such a fault was one row's own before, and others were answered since then, or since it met this row."""
         known = (error.kind, error.status, group_of(request))
         answers = self._acquitted.get(known)
         if answers is None:
             return False
+        if not self._comes_and_goes(request, error):
+            answers = min(answers, self._refused_at.get(request.key, answers))
         # a model or a path that never answered is missing there: no answer in between is needed
         missing = error.kind is Kind.NOT_FOUND and group_of(request) not in self._health.groups
         if answers == self._health.answers and not missing:
@@ -100,6 +133,10 @@ class Diagnosis:
         self._acquitted[known] = self._health.answers
         self._explain(request, error)
         return True
+
+    def _comes_and_goes(self, request: Request, error: EndpointError) -> bool:
+        """A key that is refused now, and good for that model and path at other times, is refused to all rows alike."""
+        return error.status == _UNAUTHORIZED and group_of(request) in self._health.groups
 
     def _explain(self, request: Request, error: EndpointError) -> None:
         """A 404 of a part of the job names what is missing."""

@@ -8,7 +8,7 @@ asked to stop. Only faults of what is on the wire lead into PROBING, only the ho
     PROBING  the turn is answered                                   → OPEN; a suspect raises its own fault
     PROBING  a fault of another sort                                → OPEN; raised
     PROBING  refused for good, and no other row was asked about it  → PROBING; this row is the suspect, another is next, at once
-    PROBING  the same fault, and the time is up                     → SHUT
+    PROBING  the same fault, and the time is up                     → SHUT; OPEN where the first answers have come meanwhile
     PROBING  the same fault                                         → PROBING; the wait doubles, perhaps a scout is sent
 """
 
@@ -36,7 +36,8 @@ class Closure(msgspec.Struct, frozen=True):
     """One closing of the gate: the fault that caused it, since when, until when it is probed and when next, in the clock's
     seconds, and how long the last wait was.
 
-    `suspect` is the row that may be the only one to meet the fault, `doubted` its fault and `doubted_at` when it came.
+    `known` says that anybody had been answered before. `suspect` is the row that may be the only one to meet the fault,
+    `doubted` its fault and `doubted_at` when it came.
     `expected` is a row far ahead that has the next turn. `scouts` were sent, of which some are `unasked`, and `probes` asked
     so far. A `trial` is of one row alone: it begins when nothing else is on the wire, and is told to nobody while it is
     short.
@@ -47,6 +48,7 @@ class Closure(msgspec.Struct, frozen=True):
     until: float
     next_at: float
     wait_s: float
+    known: bool
     suspect: Request | None = None
     doubted: EndpointError | None = None
     doubted_at: float = 0.0
@@ -89,26 +91,29 @@ class Gate:
 
         async def complete(request: Request) -> Answer:
             refused: EndpointError | None = None
-            while True:
-                self._stop.check()
-                own = self._released.pop(request.key, None) or refused
-                if own is not None and self._closure is None:
-                    raise own
-                if self._closure is None and self._health.is_suspect(request.key):
-                    self._try_alone()
-                if self._closure is not None:
-                    answer = await self._in_turn(inner, request)
-                    if answer is not None:
-                        return answer
-                    continue
-                try:
-                    return await inner(request)
-                except Closed:
-                    continue
-                except EndpointError as error:
-                    if not self._closes(request, error):
-                        raise
-                    refused = error if error.kind in ROW_KINDS else None
+            try:
+                while True:
+                    self._stop.check()
+                    own = self._released.pop(request.key, None) or refused
+                    if own is not None and self._closure is None:
+                        raise own
+                    if self._closure is None and self._health.is_suspect(request.key):
+                        self._try_alone()
+                    if self._closure is not None:
+                        answer = await self._in_turn(inner, request)
+                        if answer is not None:
+                            return answer
+                        continue
+                    try:
+                        return await inner(request)
+                    except Closed:
+                        continue
+                    except EndpointError as error:
+                        if not self._closes(request, error):
+                            raise
+                        refused = error if error.kind in ROW_KINDS else None
+            finally:
+                self._diagnosis.forget(request.key)
 
         return complete
 
@@ -124,7 +129,7 @@ class Gate:
         """What a fault of somebody without a turn does. True where its request is to wait at the gate."""
         self._stop.check()
         if self._closure is not None:
-            return self._diagnosis.is_common(self._closure.cause, error)
+            return self._diagnosis.is_common(self._closure.cause, error) and not self._diagnosis.is_own(request, error)
         closing = self._diagnosis.closes(request, error)
         if closing is None:
             return False
@@ -133,7 +138,8 @@ class Gate:
             self._stop.check()
         now, wait_s = self._clock.now(), self._policy.first_probe_s
         until = now + closing.patience_s
-        self._closure = Closure(error, now, until, now + wait_s, wait_s, most_probes=closing.probes)
+        known = self._health.answers > 0
+        self._closure = Closure(error, now, until, now + wait_s, wait_s, known, most_probes=closing.probes)
         self._hear(Paused(error, closing.told_s))
         if error.kind in SILENT_KINDS - {Kind.CONNECT}:
             self._send_scout()
@@ -144,7 +150,7 @@ class Gate:
         now = self._clock.now()
         cause = EndpointError(Kind.DISCONNECTED, "the connection broke again and again while one row was on the wire")
         until = now + self._health.patience_s
-        self._closure = Closure(cause, now, until, now, self._policy.first_probe_s, trial=True, told=False)
+        self._closure = Closure(cause, now, until, now, self._policy.first_probe_s, known=True, trial=True, told=False)
 
     async def _in_turn(self, inner: Complete, request: Request) -> Answer | None:
         """Wait until the gate is open, or until it is this request's turn to be the probe. None where it is to look again."""
@@ -183,6 +189,7 @@ class Gate:
         if not self._diagnosis.is_common(closure.cause, error) or (fatal and self._rest.is_last_again):
             self._open()
             return True
+        self._diagnosis.add(request, error)
         self._closure = closure = msgspec.structs.replace(closure, probes=closure.probes + 1)
         may_be_its_own = fatal or closure.cause.kind in ROW_KINDS or closure.trial
         if may_be_its_own and closure.suspect is None and closure.probes == 1:
@@ -216,12 +223,19 @@ class Gate:
             closure = msgspec.structs.replace(closure, told=True)
             self._hear(Paused(error, closure.until - now))
         self._closure = closure
-        if error.kind in SILENT_KINDS - {Kind.CONNECT}:
+        all_refused = closure.cause.kind in FATAL_KINDS and all(map(self._diagnosis.was_refused, self._turns.line))
+        if all_refused or error.kind in SILENT_KINDS - {Kind.CONNECT}:
             self._send_scout()
 
     def _give_up(self, error: EndpointError) -> None:
-        """The time is up. Where few rows are left that stopped an earlier call too, they are the rows' own faults."""
-        if error.kind in SILENT_KINDS and self._rest.stuck_again:
+        """The time is up. Where nobody had been answered, and what was on the wire has been since, all ask: the next fault is
+        judged by that. Where few rows are left that stopped an earlier call too, they are the rows'
+        own faults.
+        """
+        closure = self._closure
+        if closure is not None and self._health.answers and not closure.known:
+            self._open()
+        elif error.kind in SILENT_KINDS and self._rest.stuck_again:
             self._health.condemned = True
             self._open(gave_up=True)
         else:
@@ -278,7 +292,8 @@ class Gate:
 
     def _next(self, line: list[Place]) -> Place | None:
         """Whose turn it is: a row far ahead; else one that is not the suspect, of another model or path where there is one;
-        else who has waited longest. None where a row far ahead is still to come.
+        else, where rows are refused for good, one that was not yet; else who has waited longest. None where a row far ahead
+        is still to come.
         """
         closure = self._closure
         if closure is None:
@@ -288,13 +303,15 @@ class Gate:
             if found is not None:
                 self._closure = msgspec.structs.replace(closure, expected=None)
             return found
+        fatal = closure.cause.kind in FATAL_KINDS
+        fresh = [place for place in line if fatal and not self._diagnosis.was_refused(place.request)]
         suspect = closure.suspect
         if suspect is None:
             scout = next((place for place in line if place.request.key in closure.unasked), None)
             if scout is not None:
                 unasked = closure.unasked - {scout.request.key}
                 self._closure = msgspec.structs.replace(closure, unasked=unasked)
-            return scout or line[0]
+            return scout or (fresh or line)[0]
         others = [place for place in line if place.request is not suspect]
         elsewhere = [place for place in others if group_of(place.request) != group_of(suspect)]
-        return (elsewhere or others or line)[0]
+        return (elsewhere or fresh or others or line)[0]

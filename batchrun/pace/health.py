@@ -56,6 +56,10 @@ class Rest(Protocol):
     def stuck_again(self) -> bool:
         """Whether few are left, and an earlier call, which had answers to others, was stopped since nobody answered them."""
 
+    @property
+    def few(self) -> int:
+        """No more than so many, left by a call that stopped since nobody answered them, fail when they are refused again."""
+
     def scout(self, unlike: Request | None = None) -> Request | None:
         """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
         is one; None where none is left.

@@ -140,12 +140,14 @@ class _Course:
             raise error
         if health.patience_s <= 0.0 or error.kind not in FREE_KINDS:
             left = f"{health.asking} request{'s are' if health.asking > 1 else ' is'} left"
+            then = "Run the same command again: what is refused again is recorded as failed"
+            if health.asking > rest.few:
+                then = f"Run the same command again; where more than {rest.few} are refused again, leave them out (--where)"
             self._retrying.stop.ask(
                 Stop(
                     UNANSWERED,
                     f"stopped ({error.kind}): {left}, and the endpoint answers none of them: {error.message}; nothing else "
-                    "is left to tell whether the endpoint is down or they can't be answered. Run the same command again: "
-                    "what is refused again is recorded as failed",
+                    f"is left to tell whether the endpoint is down or they can't be answered. {then}",
                 )
             )
             self._retrying.stop.check()

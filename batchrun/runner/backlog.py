@@ -30,7 +30,7 @@ class Backlog:
         self.changed = anyio.Event()
         self._others_ok = others_ok
         self._stuck = stuck
-        self._few = few
+        self.few = few
         self.is_short = False
         self.witnesses = 0
         self._asked_before = False
@@ -108,7 +108,7 @@ class Backlog:
         """Whether this call has few requests to ask, and an earlier one, which had answers to others, stopped since nobody
         answered them.
         """
-        return self._stuck and self._others_ok and self.complete and self._taken + len(self._ready) <= self._few
+        return self._stuck and self._others_ok and self.complete and self._taken + len(self._ready) <= self.few
 
     def tell(self) -> None:
         """Wake those who wait for a change."""

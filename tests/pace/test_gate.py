@@ -10,6 +10,7 @@ import pytest
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Event, Paused, Resumed
 from batchrun.pace.advice import stop_message
+from batchrun.pace.diagnosis import Diagnosis
 from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
 from batchrun.pace.policy import SILENT_KINDS, Policy
@@ -573,3 +574,23 @@ def test_every_silent_kind_has_advice_or_a_plain_word() -> None:
         assert len(stop_message(fault(kind, "m"), None)) > len(
             f"stopped ({kind}): m; ; the same command goes on from here"
         )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "model", "own"), [(403, "m", True), (401, "m", False), (401, "other", True)])
+async def test_a_row_that_is_refused_twice_with_an_answer_between_fails_itself(
+    status: int, model: str, own: bool
+) -> None:
+    """Once such a fault was one row's own. But not where it is the key, which is good for that model at other times."""
+    health = Health(LoopClock(), Backlog(), POLICY)
+    diagnosis = Diagnosis(LoopClock(), health, POLICY)
+    health.answers, health.groups = 1, {("/chat/completions", "m")}
+    first, second = numbered(0, model), numbered(1, model)
+    refusal = fault(Kind.CREDENTIALS, "no", status)
+    diagnosis.acquit(first, refusal)
+    assert diagnosis.closes(second, refusal) is not None
+    health.answers = 2
+    assert diagnosis.was_refused(second)
+    assert diagnosis.is_own(second, refusal) is own
+    diagnosis.forget(second.key)
+    assert not diagnosis.was_refused(second)

@@ -12,6 +12,7 @@ import pytest
 from batchrun.errors import EndpointError, Kind
 from batchrun.job import Retry
 from batchrun.records import Answer, Request
+from batchrun.runner.backlog import FEW
 from batchrun.stop import UNANSWERED, Stopped
 from virtual import BEGIN, VirtualLoop
 
@@ -395,3 +396,58 @@ async def test_a_rate_limit_does_not_end_a_row_that_is_kept() -> None:
     run = Run(says, Retry(max_wait_s=10.0))
     await run(range(1201))
     assert run.rows(Answer) == set(range(1201))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("places", [8, 64])
+@pytest.mark.parametrize("most", [1, 8])
+async def test_answers_that_come_after_quick_faults_show_that_the_endpoint_is_up(places: int, most: int) -> None:
+    """Every second row fails before the others can be answered: what looked like an endpoint that never answers is not
+    given up as such once it has answered.
+    """
+    run = Run(lambda row, _: Kind.SERVER if row % 2 else None, Retry(max_attempts=most), places)
+    await run(range(200))
+    assert run.rows(Answer) == set(range(0, 200, 2))
+    assert run.sign.stop is None or run.sign.stop.kind == UNANSWERED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("places", [8, 64, 512])
+@pytest.mark.parametrize("refused", ["one in ten", "the first half", "every second"])
+async def test_many_rows_that_are_refused_for_good_stop_nobody(refused: str, places: int) -> None:
+    """A firewall that dislikes the text of many rows: each is asked twice or three times, and fails; the others are answered.
+    The last few of them may be left for the next call.
+    """
+    rows = max(300, 4 * places)
+    which = {
+        "one in ten": range(0, rows, 10),
+        "the first half": range(rows // 2),
+        "every second": range(1, rows, 2),
+    }
+    bad = set(which[refused])
+    run = Run(lambda row, _: Kind.CREDENTIALS if row in bad else None, places=places)
+    await run(range(rows))
+    assert run.rows(Answer) == set(range(rows)) - bad
+    left = bad - run.rows(Kind.CREDENTIALS)
+    assert len(left) <= FEW + 5
+    assert len(run.asked) <= rows + 3 * len(bad)
+
+
+@pytest.mark.anyio
+async def test_a_key_that_is_refused_for_half_a_minute_fails_no_row_beside_those_that_always_are() -> None:
+    """Rows that are refused before and after it end, those that were refused once wait for an answer."""
+    bad = set(range(0, 300, 10))
+    run = Run(lambda row, at: Kind.CREDENTIALS if row in bad or 4.0 < at < 34.0 else None, places=64)
+    await run(range(300))
+    assert run.rows(Answer) == set(range(300)) - bad
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("last", "says"), [(20, "is recorded as failed"), (21, "leave them out")])
+async def test_the_stop_at_the_last_rows_says_what_comes_of_them(last: int, says: str) -> None:
+    """No more than a few rows that are refused in the next call too are failed; more of them are not, and it says so."""
+    run = Run(lambda row, _: Kind.SERVER if row < last else None, places=64, answer_s=0.01)
+    await run(range(64))
+    assert run.sign.stop is not None
+    assert run.sign.stop.kind == UNANSWERED
+    assert says in run.sign.stop.message
