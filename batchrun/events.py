@@ -71,6 +71,13 @@ class Learnt(msgspec.Struct, frozen=True):
     limits: dict[str, float]
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """What the endpoint states of these units for a model contradicts what it does: it is kept no longer."""
+
+    model: str
+    units: list[str]
+
+
 class Narrowed(msgspec.Struct, frozen=True):
     """The endpoint takes about so many at once, and refuses more, or breaks off what it was answering (`broken`)."""
 
@@ -121,6 +128,7 @@ Event = (
     | Resumed
     | Waiting
     | Learnt
+    | Dropped
     | Narrowed
     | Held
     | Released

@@ -94,6 +94,11 @@ def _words(event: str, what: dict[str, Any]) -> str:
             return f"waiting {long}, as the endpoint asks: {what['message']}"
         case "limits learnt":
             return f"limits learnt: the endpoint allows {stated(what['limits'])} for {what['model']}"
+        case "limits dropped":
+            units = " and ".join(unit.replace("_", " ") for unit in what["units"])
+            return (
+                f"limits dropped: the endpoint's counter of {units} for {what['model']} stands still while it answers"
+            )
         case "fewer at once":
             more = "breaks off what it answers when more come" if what["broken"] else "refuses more"
             return f"the endpoint takes about {what['places']} at once and {more}: that is kept"

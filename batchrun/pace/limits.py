@@ -13,9 +13,9 @@ import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Hear, Learnt, Narrowed, Waiting, nobody
+from batchrun.events import Dropped, Hear, Learnt, Narrowed, Waiting, nobody
 from batchrun.pace.adapt import End, Fit, Seen, decide, grown
-from batchrun.pace.meters import Meters, Taken
+from batchrun.pace.meters import Meters, Out, Taken
 from batchrun.pace.places import Places
 from batchrun.pace.policy import HARDLY_S
 from batchrun.pace.quota import is_long
@@ -27,6 +27,7 @@ _LEAST_SPREAD_S = 0.5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 1.0
 _LONG_WAIT_S = 20.0
+_SENT_S = 60.0
 _BRIEF_S = 2.0
 """A stated wait up to here may be of a limit by the second, or of what is in flight."""
 _ENDS = {
@@ -60,6 +61,8 @@ class Limits:
         self._places = Places(concurrency)
         self._fit = Fit(concurrency, concurrency)
         self._looks = self._told = False
+        self._sent: dict[str, int] = {}
+        self._sent_since = clock.now()
         self._meters = Meters(requests_per_minute, tokens_per_minute, bound, clock)
         self._check = check
         self._hear = hear
@@ -81,7 +84,10 @@ class Limits:
                         return await self._settled(inner, request, taken)
                 else:
                     self._check(request)
-                return await self._counted(inner, request)
+                answer = await self._counted(inner, request)
+                if self._meters.active:  # a limit was learnt meanwhile
+                    self._meters.owe(request, answer.usage)
+                return answer
             finally:
                 self._places.leave()
 
@@ -108,8 +114,12 @@ class Limits:
 
     def learn(self, model: str, limits: list[StatedLimit]) -> None:
         """Keep the limits that the endpoint states with an answer of a model; they never raise what the user allows."""
-        if news := self._meters.learn(model, limits):
-            self._hear(Learnt(model, news))
+        sent = self._sent.get(model, 0) if self._clock.now() - self._sent_since <= _SENT_S else self.in_flight
+        news = self._meters.learn(model, limits, Out(self.in_flight, sent, self._sent_since))
+        if news.learnt:
+            self._hear(Learnt(model, news.learnt))
+        if news.dropped:
+            self._hear(Dropped(model, news.dropped))
 
     async def _enter(self) -> None:
         """Wait for a place. Where there are fewer than allowed, one of those who wait looks whether more may be tried."""
@@ -132,6 +142,10 @@ class Limits:
         started = self._clock.now()
         self.in_flight += 1
         beside = self.in_flight
+        if started - self._sent_since > _SENT_S:
+            self._sent_since = started
+            self._sent.clear()
+        self._sent[request.model] = self._sent.get(request.model, 0) + 1
         fault: EndpointError | None = None
         try:
             answer = await inner(request)
@@ -142,6 +156,9 @@ class Limits:
             self.in_flight -= 1
             if fault is not None:
                 self._failed(started, beside, fault)
+                if fault.kind is Kind.RATE_LIMITED:
+                    self._sent[request.model] = max(self._sent.get(request.model, 0) - 1, 0)
+                    self._meters.believe()
         if self._fit.watches:
             self._adapt(End.ANSWERED, started, beside)
         if self._strikes and started >= self._struck_at:

@@ -17,6 +17,8 @@ from batchrun.records import Request, StatedLimit, Usage
 _REQUEST_SLACK = 1.002
 _TOKEN_SLACK = 1.02
 _MOST_METERS = 64
+_FAR = 10
+"""A limit that turns out to be so many times as large is news."""
 EVERYBODY = ""
 """In the place of a model: a limit that counts the requests to all of them."""
 
@@ -28,6 +30,21 @@ class Key(NamedTuple):
     unit: str
     scope: str = ""
     window_s: float | None = None
+
+
+class Out(NamedTuple):
+    """What is out at an endpoint: `in_flight` now, and `sent` since a moment of the clock, without what it refused."""
+
+    in_flight: int
+    sent: int
+    since: float
+
+
+class News(NamedTuple):
+    """Limits that are kept from now on, in units a minute, and the units of those that are no longer believed."""
+
+    learnt: dict[str, float]
+    dropped: list[str]
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -117,26 +134,44 @@ class Meters:
         if self._minute is not None and taken.entry is not None:
             self._minute.settle(taken.entry, used.tokens)
 
-    def learn(self, model: str, limits: list[StatedLimit]) -> dict[str, float]:
+    def owe(self, request: Request, usage: Usage) -> None:
+        """The tokens of an answer to what was sent before any limit was known."""
+        for unit, meter in self._of(request.model):
+            if unit != "requests":
+                meter.settle(_share(unit, Load(usage.prompt, usage.completion)))
+
+    def believe(self) -> None:
+        """The endpoint has refused for its rate: what it states is believed again."""
+        for meter in self._all.values():
+            meter.believe()
+
+    def learn(self, model: str, limits: list[StatedLimit], out: Out | None = None) -> News:
         """Keep the limits that the endpoint states with an answer of a model. Returns those that it states for the first
-        time and that are less than what the user allows, in units a minute.
+        time and that are less than what the user allows, in units a minute, and which it contradicts from now on. What is
+        `out` since before the limits were known is charged to them.
 
         A limit is the model's (so are OpenAI's, Groq's and Azure's), unless it is said to be somebody else's.
         """
         news: dict[str, float] = {}
+        dropped: list[str] = []
+        out = out or Out(0, 0, self._clock.now())
         for stated in limits:
             whose = EVERYBODY if stated.scope and "model" not in stated.scope else model
             key = Key(whose, stated.unit, stated.scope, stated.window_s)
             if key not in self._all and len(self._all) >= _MOST_METERS:
                 continue
             meter = self._meter(key)
-            known = meter.learnt
-            meter.learn(stated)
+            known, doubted = meter.learnt, meter.doubted
+            meter.learn(stated, out.in_flight)
+            if meter.doubted and not doubted and known is not None:
+                dropped.append(stated.unit)
+            if known is None and meter.learnt is not None and stated.unit == "requests":
+                meter.charge(out.sent, out.since)
             least = min(news.get(stated.unit, float("inf")), self._given.get(stated.unit) or float("inf"))
-            if known is None and meter.learnt is not None and meter.learnt < least:
+            if meter.learnt is not None and (known is None or meter.learnt > _FAR * known) and meter.learnt < least:
                 news[stated.unit] = meter.learnt
         self._look()
-        return news
+        return News(news, dropped)
 
     def allow_requests(self, per_minute: float) -> None:
         """Keep another limit of the user's from now on."""

@@ -20,6 +20,7 @@ from batchrun.events import (
     Began,
     Done,
     Draining,
+    Dropped,
     Ended,
     Event,
     Held,
@@ -75,6 +76,8 @@ class Log:
                 self._write("waiting", seconds=event.seconds, message=event.error.message)
             case Learnt():
                 self._write("limits learnt", model=event.model, limits=event.limits)
+            case Dropped():
+                self._write("limits dropped", model=event.model, units=event.units)
             case Narrowed():
                 self._write("fewer at once", places=event.places, broken=event.broken)
             case Held():

@@ -15,6 +15,7 @@ from batchrun.clock import moment
 from batchrun.events import (
     Done,
     Draining,
+    Dropped,
     Event,
     Held,
     Learnt,
@@ -75,6 +76,12 @@ class Progress:
                 self._waiting(event)
             case Learnt():
                 self.say(f"the endpoint allows {stated(event.limits)} for {event.model}: that is kept")
+            case Dropped():
+                units = " and ".join(unit.replace("_", " ") for unit in event.units)
+                self.say(
+                    f"{_time()} the endpoint's counter of {units} for {event.model} stands still while it answers: "
+                    "its limit is no longer kept"
+                )
             case Narrowed():
                 more = "breaks off what it answers when more come" if event.broken else "refuses more"
                 self.say(

@@ -76,7 +76,7 @@ CASES = [
     Case("plain 429", lambda: PerSecond(5, refusal(429, "Too Many Requests")), 150, 600, 120),
     Case(
         "a counter that stands still",
-        lambda: lambda _body, _at: Said(httpx.Response(200, json=good().json(), headers=STUCK), 0.5), 400, 400, 40,
+        lambda: lambda _body, _at: Said(httpx.Response(200, json=good().json(), headers=STUCK), 0.5), 400, 400, 15,
     ),
     Case("eight at once, no wait stated", lambda: AtOnce(8, lambda: httpx.Response(429)), 400, 1000, 60),
     Case("half a minute of refused connections", lambda: window(10, 38, httpx.ConnectError("refused")), 600, 650, 90, 8),

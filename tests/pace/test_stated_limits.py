@@ -9,9 +9,10 @@ import anyio
 import pytest
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Event, Learnt, Paused
+from batchrun.events import Dropped, Event, Learnt, Paused
 from batchrun.job import Retry
 from batchrun.pace.limits import Limits
+from batchrun.pace.meters import Meters
 from batchrun.records import Answer, Request, StatedLimit, Usage
 from virtual import FakeClock
 
@@ -166,6 +167,85 @@ def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
     for _ in range(3):
         limits.learn("m", [StatedLimit("requests", 500, 499, 0.12), StatedLimit("tokens", 1000, 900, 6.0)])
     assert told.limits == [{"tokens": 1000}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("per_second", [20, 100])
+async def test_a_limit_of_a_second_is_told_by_its_numbers(kind: type[Evenly | Anew], per_second: int) -> None:
+    """Twenty a second, without a word of the second, are not kept as twenty a minute."""
+    clock, told = FakeClock(), Told()
+    provider = Provider(clock, {"requests": kind(per_second, 1.0)})
+    limits = Limits(16, None, clock, hear=told.hear)
+    provider.hear = functools.partial(limits.learn, "m")
+    await ask(limits, provider, [request(number) for number in range(900)])
+    assert rate(provider, since_s=10) >= 0.9 * min(per_second, 32) * 60
+    assert told.limits[-1:] == [{"requests": 60 * per_second}]
+
+
+STUCK = [
+    (StatedLimit("requests", 10_000, 0, 60.0), "nothing is left, for ever"),
+    (StatedLimit("tokens", 100_000, 7, 60.0), "little is left, for ever"),
+    (StatedLimit("requests", 60, 30, 60.0), "half is left, and neither number moves"),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stated", [stated for stated, _ in STUCK], ids=[why for _, why in STUCK])
+async def test_a_counter_that_stands_still_throttles_nobody(stated: StatedLimit) -> None:
+    """It is believed for some answers beyond those in flight, then its limit is dropped, and that is said once."""
+    clock, heard = FakeClock(), list[Event]()
+    provider = Provider(clock, {})
+    limits = Limits(16, None, clock, bound=lambda _request: 20, hear=heard.append)
+    provider.tell = lambda: limits.learn("m", [stated])  # type: ignore[method-assign]
+    begin = clock.now()
+    await ask(limits, provider, [request(number) for number in range(1600)])
+    assert clock.now() - begin <= 2 * 1600 * 0.5 / 16
+    assert [one for one in heard if isinstance(one, Dropped)] == [Dropped("m", [stated.unit])]
+
+
+@pytest.mark.anyio
+async def test_a_limit_that_was_dropped_is_kept_again_after_a_refusal() -> None:
+    """The counter stood still, and yet the endpoint refuses: then what it states counts, and is doubted later."""
+    clock = FakeClock()
+    meters = Meters(None, None, lambda _request: None, clock)
+    stated = StatedLimit("requests", 600, 0, 60.0)
+    answers = []
+    for _ in range(2):
+        count = 0
+        while not meters.learn("m", [stated]).dropped:
+            count += 1
+        answers.append(count)
+        assert not meters.active
+        meters.believe()
+    meters.learn("m", [stated])
+    assert meters.active
+    assert answers[1] >= 1.5 * answers[0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("places", [16, 64])
+async def test_what_went_out_before_a_limit_was_known_is_charged(places: int) -> None:
+    """A counter that starts anew each minute (LiteLLM) has counted the first burst: no refusal follows, and no minute is
+    lost.
+    """
+    clock = FakeClock()
+    provider = Provider(clock, {"requests": Anew(300)})
+    limits = Limits(places, None, clock)
+    provider.hear = functools.partial(limits.learn, "m")
+    complete = limits.wrap(provider.complete)
+    left = iter([request(number) for number in range(450)])
+    begin = clock.now()
+
+    async def work() -> None:
+        for one in left:
+            await complete(one)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(places + 8):
+            group.start_soon(work)
+    assert provider.refused == 0
+    assert clock.now() - begin <= 93.0
 
 
 @pytest.mark.anyio

@@ -8,8 +8,22 @@ from typing import Any
 
 import pytest
 
+from batchrun.cli.log import _words
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Began, Done, Draining, Ended, Event, Learnt, Narrowed, Paused, Resumed, Retried, Waiting
+from batchrun.events import (
+    Began,
+    Done,
+    Draining,
+    Dropped,
+    Ended,
+    Event,
+    Learnt,
+    Narrowed,
+    Paused,
+    Resumed,
+    Retried,
+    Waiting,
+)
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 from batchrun.report.log import Log, following, records
@@ -53,12 +67,16 @@ def test_the_story_of_a_run_is_written(run_dir: RunDir) -> None:
         Paused(DOWN, 60.0),
         Resumed(61.5),
         Waiting(90.0, DOWN),
+        Waiting(None, DOWN, probed=True),
+        Dropped("m", ["requests"]),
         Narrowed(4),
         Draining(3, 10.0),
         Ended(12, 1, "interrupted by SIGTERM", 143),
     )
-    expected = ["resumed", "limits learnt", "paused", "going on", "waiting", "fewer at once", "draining", "stopped"]
+    expected = ["resumed", "limits learnt", "paused", "going on", "waiting", "waiting"]
+    expected += ["limits dropped", "fewer at once", "draining", "stopped"]
     assert told(run_dir, *events) == expected
+    assert all(_words(one["event"], one) for one in records(run_dir))
     first, *_rest, last = records(run_dir)
     assert datetime.datetime.fromisoformat(first["at"]).tzinfo is not None
     assert first["broke_off"] is True

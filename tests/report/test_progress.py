@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.events import Done, Learnt, Narrowed, Paused, Resumed, Retried, Waiting
+from batchrun.events import Done, Dropped, Learnt, Narrowed, Paused, Resumed, Retried, Waiting
 from batchrun.records import Result
 from batchrun.report import progress
 from batchrun.report.progress import Progress
@@ -41,18 +41,24 @@ def test_the_bar_is_drawn_in_a_terminal_of_any_size(lines: int, columns: int) ->
 
 
 def test_fewer_in_flight_are_told_with_the_flag_for_it() -> None:
-    """An endpoint that takes fewer at once than it was given: a line with the number, why, and what to write next time."""
+    """An endpoint that takes fewer at once than it was given: a line with the number, why, and what to write next time; a
+    limit that is dropped has one too.
+    """
     out = io.StringIO()
     shown = Progress("log", 2, out)
     shown.hear(Narrowed(4))
     shown.hear(Narrowed(1, broken=True))
-    four, one = out.getvalue().splitlines()
+    shown.hear(Dropped("m", ["input_tokens", "requests"]))
+    four, one, dropped = out.getvalue().splitlines()
     assert four[8:] == (
         " the endpoint takes about 4 at once and refuses more: that is kept; next time use --concurrency 4"
     )
     assert one[8:] == (
         " the endpoint takes about 1 at once and breaks off what it answers when more come: that is kept; "
         "next time use --concurrency 1"
+    )
+    assert dropped[8:] == (
+        " the endpoint's counter of input tokens and requests for m stands still while it answers: its limit is no longer kept"
     )
 
 
