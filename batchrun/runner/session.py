@@ -228,11 +228,12 @@ class Session:
             msgspec.structs.replace(manifest, state="complete", finished_at=finished, counts=counts)
         )
         self._drop_parts()
-        empty = Tally()
-        for file in _checked(files):
-            empty.take(parts.read_tally(file))
-        if text := empty.emptiness():
-            self._note(f"{text}; [retry] empty says what becomes of those")
+        if counts.ok:
+            tally = Tally()
+            for file in _checked(files):
+                tally.take(parts.read_tally(file))
+            if text := tally.emptiness():
+                self._note(f"{text}; [retry] empty says what becomes of those")
         return counts
 
     def _stop(self, manifest: Manifest, stop: Stop) -> Counts:

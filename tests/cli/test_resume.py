@@ -220,21 +220,40 @@ def test_plan_sends_nothing_and_check_sends_one(finished: Any, batchrun: Callabl
     assert not list(tmp_path.iterdir())
 
 
-def test_what_failed_while_nobody_was_answered_is_asked_again(
+def test_what_was_refused_while_nobody_was_answered_is_asked_again(
     batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A fault that every row meets stops the run; the rows that it had failed until then are no failures of their own, and
-    are asked again with the others when the endpoint is well.
+    """A refusal that every row meets stops the run; the rows that it had failed until then are no failures of their own, and
+    are asked again with the others when the endpoint takes them.
     """
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(40)))
+    flags = (rows, "--model", "m", "-o", tmp_path / "out", "--concurrency", "2")
+    with serve(
+        faults=parse_faults(json.dumps([{"status": 400, "body": {"detail": "pinned to another model"}}]))
+    ) as ill:
+        first = batchrun("run", *flags, "--base-url", ill.url)
+    assert first.returncode == 3, first.stderr
+    assert "pinned to another model" in first.stderr
+    failed = int(batchrun("status", tmp_path / "out").stdout.partition(" failed")[0].rpartition(" ")[2])
+    assert 0 < failed < 10
+    assert f"{failed} had failed before that, and are asked again too" in first.stderr
+    with serve() as well:
+        again = batchrun("run", *flags, "--base-url", well.url)
+    assert again.returncode == 0, again.stderr
+
+
+def test_nothing_fails_while_nobody_is_answered(
+    batchrun: Callable[..., Any], serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An endpoint that gives rubbish from the start stops the run: no row is failed, and all are asked when it is well."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(40)))
     flags = (rows, "--model", "m", "-o", tmp_path / "out", "--max-attempts", "3")
     with serve(faults=parse_faults(json.dumps([{"status": 200, "body": {"ok": True}}]))) as ill:
         first = batchrun("run", *flags, "--base-url", ill.url)
     assert first.returncode == 3, first.stderr
-    failed = int(batchrun("status", tmp_path / "out").stdout.partition(" failed")[0].rpartition(" ")[2])
-    assert 0 < failed < 40
-    assert f"{failed} had failed before that, and are asked again too" in first.stderr
+    assert "0/40 requests done (0.0 %), 0 failed" in batchrun("status", tmp_path / "out").stdout
     with serve() as well:
         again = batchrun("run", *flags, "--base-url", well.url)
     assert again.returncode == 0, again.stderr

@@ -172,10 +172,10 @@ def test_ids_come_from_the_input(out: Callable[[str], Any]) -> None:
 
 
 def test_the_run_directory(out: Callable[[str], Any]) -> None:
-    """A complete run leaves results, summary and run.json; only their owner may read them."""
+    """A complete run leaves results, summary, run.json and its log; only their owner may read them."""
     _, folder = out("prompts.jsonl")
     found = {path.name for path in folder.iterdir() if path.is_file()}
-    assert found == {"results.parquet", "cost_summary.parquet", "run.json"}
+    assert found == {"results.parquet", "cost_summary.parquet", "run.json", "log.jsonl"}
     manifest = json.loads((folder / "run.json").read_text())
     assert manifest["state"] == "complete"
     assert manifest["job"]["endpoint"]["model"] == "m"

@@ -242,7 +242,11 @@ class History:
     def compare(self, step: Step, ended: Any, served: Counter[Ask]) -> None:
         refused = Counter({ask: times for ask, times in served.items() if step.refusing and ask[0] in REFUSED})
         need = Counter({(number, self.temperature): self.samples * n for number, n in Counter(self.rows).items()})
-        if ended.code == -9:
+        # rows that are all refused in the same words stop a run; one of them is asked once more to find that out
+        probed = Counter(dict.fromkeys(refused, 1))
+        self.model.losable += probed
+        self.model.budget += step.refusing
+        if ended.code == -9 or (ended.code == 3 and step.refusing):
             if (self.folder / "out" / "results.parquet").exists():
                 pq.read_table(self.folder / "out" / "results.parquet")  # whole or not at all
             self.model.killed(need, served, refused, step.flag, step.concurrency)
