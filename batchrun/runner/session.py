@@ -110,7 +110,8 @@ class Session:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
             if listener is not None:
                 listeners.append(listener(manifest.counts.requests, self._assembly.prices))
-            counter.hear(Began(manifest.counts.requests, earlier is not manifest, earlier.state == "running"))
+            resumed = earlier is not manifest
+            counter.hear(Began(manifest.counts.requests, resumed, resumed and earlier.state == "running"))
             stop = await self._ask(inventory, backlog, counter.hear, transport)
             manifest = msgspec.structs.replace(manifest, steered=self._steered)
             if stop is None:

@@ -35,6 +35,7 @@ def test_a_night_has_its_story(start: Callable[..., Any]) -> None:
     assert {"retries", "first failure"} <= set(found)
     process = job.batchrun("log", job.out)
     assert process.returncode == 0
+    assert process.stdout.splitlines()[0].endswith("  started: 40 requests")
     assert "interrupted by SIGTERM" in process.stdout
     assert "resumed: 40 requests, after its process had died" in process.stdout
     assert "first failure of its kind, bad_request, in row" in process.stdout
