@@ -91,12 +91,15 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `max_attempts`  for one request, at least 1; attempts that the endpoint refused for its rate or in an outage don't count
     `max_wait_s`    seconds, at least 0: the longest pause of our own between two attempts; a stated wait may be longer
     `empty`         what an answer with nothing in it is: worth asking twice more, a failure, or an answer
+    `unanswered`    what becomes of the last rows, where nobody is answered and nothing is left to tell whether the endpoint is
+                    down: the run stops and they stay to be done, or they fail
     `longest_wait_s`  seconds, at least 0: a longer wait that the endpoint states ends the run; None: none does
     """
 
     max_attempts: int = 8
     max_wait_s: float = 60.0
     empty: Literal["retry", "fail", "ok"] = "retry"
+    unanswered: Literal["stop", "fail"] = "stop"
     longest_wait_s: float | None = None
 
 

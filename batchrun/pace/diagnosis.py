@@ -61,7 +61,7 @@ class Diagnosis:
             return self._connect()
         self._connect_faults = 0
         if error.kind in FATAL_KINDS:
-            own = self._is_acquitted(request, error)
+            own = self.is_missing(request, error) or self._is_acquitted(request, error)
             self.add(request, error)
             return None if own else self._waited_for(error)
         if error.kind in ROW_KINDS and error.kind is not Kind.CONTENT_FILTER:
@@ -118,6 +118,14 @@ class Diagnosis:
         self._acquitted[error.kind, error.status, group_of(request)] = self._health.answers
         self._explain(request, error)
 
+    def is_missing(self, request: Request, error: EndpointError) -> bool:
+        """Whether a 404 is that of a path or a model that never answered, while others have. The error then says so."""
+        groups = self._health.groups
+        if error.kind is not Kind.NOT_FOUND or not groups or group_of(request) in groups:
+            return False
+        self._explain(request, error)
+        return True
+
     def _is_acquitted(self, request: Request, error: EndpointError) -> bool:
         """Whether such a fault was one row's own before, and others were answered since then, or since it met this row."""
         known = (error.kind, error.status, group_of(request))
@@ -140,7 +148,7 @@ class Diagnosis:
 
     def _explain(self, request: Request, error: EndpointError) -> None:
         """A 404 of a part of the job names what is missing."""
-        if error.kind is Kind.NOT_FOUND:
+        if error.kind is Kind.NOT_FOUND and "other requests are answered" not in error.message:
             error.message = (
                 f"{error.message} (POST …{request.path}, model {request.model}; other requests are answered)"
             )
@@ -148,6 +156,14 @@ class Diagnosis:
 
     def _waited_for(self, error: EndpointError) -> Closing:
         """A key or an address that was good is waited for, a spent account is not: it does not come back by itself."""
+        if (
+            not self._health.answers
+            and error.kind is Kind.NOT_FOUND
+            and error.body is not None
+            and not error.body.strip()
+        ):
+            # nothing is said: a front end may be up before what it stands for
+            return Closing(self._policy.least_connect_patience_s, self._policy.least_connect_patience_s)
         if not self._health.answers or error.kind is Kind.CREDIT:
             return Closing(0.0, 0.0)
         return self._as_long_as_it_answered(self._policy.least_patience_s)

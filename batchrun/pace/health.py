@@ -37,12 +37,17 @@ _TRIALS = 2
 
 
 def is_silent(error: EndpointError) -> bool:
-    """Whether a fault may be an outage's: an answer that states its usage comes from an endpoint that is at work."""
-    return error.kind in SILENT_KINDS and not (error.kind is Kind.MALFORMED and error.usage is not None)
+    """Whether a fault may be an outage's: one that states its usage comes from an endpoint that is at work."""
+    return error.kind in SILENT_KINDS and error.usage is None
 
 
 class Rest(Protocol):
-    """What is left to ask."""
+    """What is left to ask. `gives_up` says that rows which nobody answers, with nothing left to tell why, shall
+    fail, `others_ok` that an earlier call had answers.
+    """
+
+    gives_up: bool
+    others_ok: bool
 
     @property
     def is_last(self) -> bool:
@@ -51,14 +56,6 @@ class Rest(Protocol):
     @property
     def is_last_again(self) -> bool:
         """Whether they are few, and an earlier call was stopped while it asked some of them."""
-
-    @property
-    def stuck_again(self) -> bool:
-        """Whether few are left, and an earlier call, which had answers to others, was stopped since nobody answered them."""
-
-    @property
-    def few(self) -> int:
-        """No more than so many, left by a call that stopped since nobody answered them, fail when they are refused again."""
 
     def scout(self, unlike: Request | None = None) -> Request | None:
         """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
@@ -143,6 +140,11 @@ class Health:
         return complete
 
     @property
+    def gives_up(self) -> bool:
+        """Whether rows that nobody answers shall fail: of an endpoint that answered somebody, in this call or before."""
+        return self._rest.gives_up and (self.answers > 0 or self._rest.others_ok)
+
+    @property
     def in_flight(self) -> int:
         """Attempts on the wire."""
         return len(self._pending)
@@ -191,13 +193,15 @@ class Health:
         """For how many seconds more an endpoint that answers nobody is waited for.
 
         Where every row that is left was asked, nobody else can tell whether it is the endpoint or the rows: then it is as
-        long as the endpoint had been answering.
+        long as the endpoint had been answering, and short where a person says that they shall fail.
         """
         policy = self._policy
-        if not self.answers:
+        if not self.answers and not self.gives_up:
             return policy.never_answered_s - self.silent_s
         if not self._rest.is_last:
             return policy.silent_s - self.silent_s
+        if self.gives_up:
+            return policy.last_patience_s - self.silent_s
         return clamped(self.answering_s, policy.last_patience_s, policy.silent_s) - self.silent_s
 
     def attempts(self, key: Key) -> int:
@@ -280,7 +284,7 @@ class Health:
     def _failed(self, request: Request, error: EndpointError, began: float) -> None:
         self._last_sent = None
         if not is_silent(error):
-            if error.kind in ROW_KINDS | {Kind.EMPTY_OUTPUT, Kind.MALFORMED}:
+            if error.kind in ROW_KINDS or error.usage is not None:
                 self._is_well_at(began)  # it was that one alone that was said no to, or nothing of use
             return
         if error.kind is Kind.DISCONNECTED:

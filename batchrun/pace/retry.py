@@ -115,39 +115,37 @@ class _Course:
             return False
         if error.kind is Kind.MALFORMED and self._health.is_ill(self._key, self._most_of(error), error.kind):
             return True
-        return self._health.is_ill(self._key, self._most)
+        return self._health.is_ill(self._key, 1 if error.should_retry is False else self._most)
 
     def _most_of(self, error: EndpointError) -> int:
         """How many attempts that end in such a fault are made at most."""
         return min(self._most, _ODD_ATTEMPTS) if error.kind in (Kind.MALFORMED, Kind.EMPTY_OUTPUT) else self._most
 
     def _may_pass(self, error: EndpointError) -> bool:
-        """Whether asking again makes sense. What the endpoint says itself (x-should-retry) overrides its kind, but what
-        holds for one row does not hold for all of them; and a rate limit is never final.
+        """Whether asking again may make sense. What the endpoint says itself (x-should-retry) overrides its kind. But a rate
+        limit is never final, and a fault that may be an outage's only once it is known to be the row's own.
         """
         if error.should_retry is None or error.kind is Kind.RATE_LIMITED:
             return error.kind not in _FINAL
-        return error.should_retry or (is_silent(error) and self._health.is_silent)
+        return error.should_retry or is_silent(error)
 
     def _may_end_the_run(self, error: EndpointError) -> None:
         """Stop the run where only rows are left that nobody answers, and nobody can tell why: a stopped run goes on with
-        the same command, a row that is wrongly failed is lost. If they stopped an earlier call too, they fail.
+        the same command, a row that is wrongly failed is lost. A person may say that they shall fail.
         """
         health, rest = self._health, self._retrying.rest
         if not rest.is_last or health.attempts(self._key) < self._most_of(error) or health.is_silent:
             return
-        if rest.stuck_again and health.silent_s >= self._retrying.policy.never_answered_s:
-            raise error
         if health.patience_s <= 0.0 or error.kind not in FREE_KINDS:
+            if health.gives_up:
+                raise error
             left = f"{health.asking} request{'s are' if health.asking > 1 else ' is'} left"
-            then = "Run the same command again: what is refused again is recorded as failed"
-            if health.asking > rest.few:
-                then = f"Run the same command again; where more than {rest.few} are refused again, leave them out (--where)"
             self._retrying.stop.ask(
                 Stop(
                     UNANSWERED,
                     f"stopped ({error.kind}): {left}, and the endpoint answers none of them: {error.message}; nothing else "
-                    f"is left to tell whether the endpoint is down or they can't be answered. {then}",
+                    "is left to tell whether the endpoint is down or they can't be answered. The same command goes on; with "
+                    "--unanswered fail they are recorded as failed",
                 )
             )
             self._retrying.stop.check()

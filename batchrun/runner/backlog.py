@@ -21,22 +21,21 @@ class Backlog:
     """`complete` says that nothing more will be added, `changed` is set when something has changed, `is_short` that one
     shard more than is needed is wanted. `witnesses` are still to be asked out of turn, one now and then.
 
-    `others_ok` says that an earlier call had answers, `stuck` that it was stopped since the rows that were left had none:
-    if they are no more than `few`, they fail when they are refused again.
+    `others_ok` says that an earlier call had answers, `gives_up` that rows which nobody answers, with nothing left to tell
+    why, shall fail.
     """
 
-    def __init__(self, *, others_ok: bool = False, stuck: bool = False, few: int = FEW) -> None:
+    def __init__(self, *, others_ok: bool = False, gives_up: bool = False) -> None:
         self.complete = False
         self.changed = anyio.Event()
-        self._others_ok = others_ok
-        self._stuck = stuck
-        self.few = few
+        self.others_ok = others_ok
+        self.gives_up = gives_up
         self.is_short = False
         self.witnesses = 0
         self._asked_before = False
         self._ready: collections.deque[Request] = collections.deque()
         self._out_of_turn: collections.deque[Request] = collections.deque()
-        self._taken = 0
+        self._taken = self._scouted = 0
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._out_of_turn)
@@ -72,6 +71,9 @@ class Backlog:
             return None
         self._taken += 1
         place = len(self._ready) - 1
+        if self._scouted % 2:  # what stands at the end may be of one kind with what stands at the beginning
+            place //= 2
+        self._scouted += 1
         if unlike is not None:
             asked = (unlike.path, unlike.model)
             others = (at for at in range(place, -1, -1) if (self._ready[at].path, self._ready[at].model) != asked)
@@ -101,14 +103,7 @@ class Backlog:
         """Whether this call has few requests to ask, all in progress, and an earlier one, which had answers to others, asked
         some of them and was stopped.
         """
-        return self.is_last and self._taken <= FEW and self._asked_before and self._others_ok
-
-    @property
-    def stuck_again(self) -> bool:
-        """Whether this call has few requests to ask, and an earlier one, which had answers to others, stopped since nobody
-        answered them.
-        """
-        return self._stuck and self._others_ok and self.complete and self._taken + len(self._ready) <= self.few
+        return self.is_last and self._taken <= FEW and self._asked_before and self.others_ok
 
     def tell(self) -> None:
         """Wake those who wait for a change."""

@@ -32,7 +32,7 @@ from batchrun.report.status import read_progress
 from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly, opened
-from batchrun.runner.backlog import FEW, Backlog
+from batchrun.runner.backlog import Backlog
 from batchrun.runner.control import Control
 from batchrun.runner.counter import Counter
 from batchrun.runner.notified import secret_names
@@ -41,7 +41,7 @@ from batchrun.runner.prepare import Preparation
 from batchrun.runner.shards import ShardLoop
 from batchrun.runner.stack import Stack
 from batchrun.runner.window import Window
-from batchrun.stop import UNANSWERED, Stop, StopSign
+from batchrun.stop import Stop, StopSign
 from batchrun.wire.transport import Transport
 
 
@@ -100,8 +100,7 @@ class Session:
         earlier = earlier or manifest
         backlog = Backlog(
             others_ok=earlier.counts.ok > 0,
-            stuck=earlier.stop == UNANSWERED,
-            few=max(FEW, earlier.counts.requests // 10),
+            gives_up=self._assembly.job.retry.unanswered == "fail",
         )
         notifier = Notifier(self._assembly.notify, self._dir.url, secret_names(self._assembly.job), self._note)
         listeners: list[Hear] = [Log(self._dir).hear, notifier.hear]

@@ -15,7 +15,7 @@ from batchrun.pace.policy import Policy
 from batchrun.pace.quota import Quota
 from batchrun.pace.retry import Retrying
 from batchrun.records import Answer, Complete, Request, Usage
-from batchrun.runner.backlog import FEW, Backlog
+from batchrun.runner.backlog import Backlog
 from batchrun.runner.window import widened
 from batchrun.stop import Stopped, StopSign
 from virtual import BEGIN, LoopClock
@@ -47,9 +47,8 @@ class Run:
         *,
         answer_s: float = 2.0,
         others_ok: bool = False,
-        stuck: bool = False,
+        gives_up: bool = False,
         asked_before: bool = False,
-        few: int = FEW,
     ) -> None:
         self.says = says
         self.answer_s = answer_s
@@ -60,7 +59,7 @@ class Run:
         self.paused: list[tuple[float, float]] = []
         self.resumed: list[float] = []
         self.gave_up: list[float] = []
-        self.backlog = Backlog(others_ok=others_ok, stuck=stuck, few=few)
+        self.backlog = Backlog(others_ok=others_ok, gives_up=gives_up)
         if asked_before:
             self.backlog.seen_before()
         self._beside = 0

@@ -263,9 +263,9 @@ async def test_the_same_refusal_of_every_row_stops(param: str | None) -> None:
     gated = Gated(refused, backlog)
     ended = await gated.ends(map(numbered, range(64)))
     assert ended.count(Kind.BAD_REQUEST) == POLICY.refused_rows - 1
-    assert ended.count(Stopped) == 64 - ended.count(Kind.BAD_REQUEST) + 1
-    assert len(refused.asked) == 64 + 2  # those in flight, one again, and the one far ahead
-    assert refused.asked[-1] == 199
+    assert ended.count(Stopped) == 64 - ended.count(Kind.BAD_REQUEST) + 2
+    assert len(refused.asked) == 64 + 3  # those in flight, one again, and two far ahead
+    assert refused.asked[-2:] == [199, 149]
     assert gated.stop is not None
     assert gated.stop.exit_code == 3
     assert ("`temperature`" in gated.stop.message) == (param == "temperature")
@@ -381,7 +381,31 @@ async def test_a_model_or_path_that_is_missing_fails_its_own_rows(part: dict[str
     messages.append(caught.value.message)
     assert all(value in messages[0] for value in part.values())
     assert "other requests are answered" in messages[0]
-    assert (gated.stop, len(gated.paused)) == (None, 1)
+    assert (gated.stop, len(gated.paused)) == (None, 0)
+
+
+@pytest.mark.anyio
+async def test_the_end_of_a_job_alone_does_not_stop_it() -> None:
+    """The row at the end may be one that is refused alone, as the first one: another far row is asked before a run is stopped."""
+    backlog = Backlog()
+    backlog.extend([numbered(row) for row in range(100, 200)])
+    script = Script(lambda one: fault(Kind.CREDENTIALS, "blocked", 403) if one.row in (0, 199) else None)
+    gated = Gated(script, backlog)
+    assert Stopped not in await gated.ends([numbered(0)])
+    assert gated.stop is None
+
+
+@pytest.mark.anyio
+async def test_a_front_end_that_is_up_before_its_model_is_waited_for() -> None:
+    """A 404 without a word, from an endpoint that has not answered yet, is probed for half a minute."""
+
+    def says(_request: Request) -> EndpointError | None:
+        error = fault(Kind.NOT_FOUND, "HTTP 404", 404)
+        error.body = ""
+        return error if gated.at < 10.0 else None
+
+    gated = Gated(Script(says))
+    assert await gated.ends(map(numbered, range(8))) == [ANSWER] * 8
 
 
 @pytest.mark.anyio

@@ -200,8 +200,8 @@ async def test_a_small_job_outlives_an_outage_of_a_minute_and_a_half() -> None:
 @pytest.mark.parametrize("last", [1, 5, 20, 60])
 async def test_the_last_rows_do_not_wait_for_ever(kind: Kind, last: int) -> None:
     """Rows that are never answered, and have nothing left beside them to tell them from an outage, stop the run after as
-    long as the endpoint had been answering, half a minute at least: they may be good. The same
-    command again asks them once more, and if they are no more than one in ten, fails those that were refused again.
+    long as the endpoint had been answering, half a minute at least: they may be good. Where a
+    person says that such rows shall fail, they do.
     """
     rows = 1200
     run = Run(lambda row, _: kind if row >= rows - last else None)
@@ -216,7 +216,7 @@ async def test_the_last_rows_do_not_wait_for_ever(kind: Kind, last: int) -> None
     if left:
         assert run.sign.stop is not None
         assert run.sign.stop.kind == UNANSWERED
-        again = Run(lambda _row, _at: kind, others_ok=True, stuck=True, asked_before=True, few=rows // 10)
+        again = Run(lambda _row, _at: kind, others_ok=True, gives_up=True)
         began = again.at
         await again(left)
         assert again.rows(kind) == left
@@ -224,11 +224,19 @@ async def test_the_last_rows_do_not_wait_for_ever(kind: Kind, last: int) -> None
 
 
 @pytest.mark.anyio
-async def test_few_rows_of_a_call_that_was_interrupted_in_an_outage_are_not_failed() -> None:
-    """An earlier call that did not stop since nobody answered them says nothing of the rows that it left."""
-    run = Run(lambda _row, _at: Kind.SERVER, others_ok=True, stuck=False, asked_before=True)
+async def test_no_row_fails_of_an_endpoint_that_answered_nobody() -> None:
+    """Whatever a person says: it is down, or its address is wrong."""
+    run = Run(lambda _row, _at: Kind.SERVER, gives_up=True)
     await run(range(5))
     assert run.rows(Stopped) == set(range(5))
+
+
+@pytest.mark.anyio
+async def test_the_same_command_during_an_outage_fails_no_row() -> None:
+    """A call that begins while the outage goes on knows no more than the one before it."""
+    run = Run(lambda _row, at: Kind.SERVER if at < 600.0 else None, others_ok=True, asked_before=True)
+    await run(range(2))
+    assert run.rows(Stopped) == {0, 1}
 
 
 @pytest.mark.anyio
@@ -443,11 +451,10 @@ async def test_a_key_that_is_refused_for_half_a_minute_fails_no_row_beside_those
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("last", "says"), [(20, "is recorded as failed"), (21, "leave them out")])
-async def test_the_stop_at_the_last_rows_says_what_comes_of_them(last: int, says: str) -> None:
-    """No more than a few rows that are refused in the next call too are failed; more of them are not, and it says so."""
-    run = Run(lambda row, _: Kind.SERVER if row < last else None, places=64, answer_s=0.01)
+async def test_the_stop_at_the_last_rows_says_what_a_person_may_do() -> None:
+    """The same command goes on, and there is a way to have them recorded as failed."""
+    run = Run(lambda row, _: Kind.SERVER if row < 20 else None, places=64, answer_s=0.01)
     await run(range(64))
     assert run.sign.stop is not None
     assert run.sign.stop.kind == UNANSWERED
-    assert says in run.sign.stop.message
+    assert "--unanswered fail" in run.sign.stop.message

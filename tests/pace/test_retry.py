@@ -160,13 +160,29 @@ async def test_a_rate_limit_is_never_final() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT])
 async def test_the_endpoint_may_forbid_a_retry(kind: Kind) -> None:
-    """`x-should-retry: false` ends the request, whatever its fault; but for a rate limit."""
-    error = fault(kind)
+    """`x-should-retry: false` ends a request after one attempt, once others that were answered show that its fault is its
+    own: in an outage every row gets one.
+    """
+    clock = ManyClock()
+
+    def final(row: int, _at: float) -> EndpointError | None:
+        error = fault(kind)
+        error.should_retry = False
+        return error if row == 3 else None
+
+    endpoint = Timed(clock, final)
+    ended = await run(endpoint, 100, 26, Retry())
+    assert {row for row, end in ended.items() if end is not ANSWER} == {3}
+    assert endpoint.asked.count(3) == 1
+
+
+@pytest.mark.anyio
+async def test_no_rate_limit_is_final() -> None:
+    """Nor is it where the endpoint says that it shall not be asked again."""
+    error = fault(Kind.RATE_LIMITED)
     error.should_retry = False
-    clock, endpoint = FakeClock(), Endpoint([error])
-    with pytest.raises(EndpointError):
-        await retrying(endpoint.complete, Retry(), clock)(REQUEST)
-    assert (endpoint.asked, clock.slept) == (1, [])
+    endpoint = Endpoint([error])
+    assert await retrying(endpoint.complete, Retry(), FakeClock())(REQUEST) is ANSWER
 
 
 @pytest.mark.anyio
