@@ -216,7 +216,7 @@ class Gate:
         wait_s = min(2 * closure.wait_s, longest_s)
         if now >= closure.until or closure.probes == closure.most_probes:
             by_chance = closure.suspect is not None and closure.suspect is not request and len(closure.scouts) == 1
-            if by_chance and not closure.trial and self._send_scout(expected=True):
+            if by_chance and not closure.trial and self._send_scout(expected=True, halfway=True):
                 return  # the one far row may be such a one too: another is asked before a run is stopped
             self._give_up(error)
             return
@@ -278,14 +278,14 @@ class Gate:
         self._health.condemn(suspect.key)
         self._released[suspect.key] = fault
 
-    def _send_scout(self, *, expected: bool = False, unlike: Request | None = None) -> bool:
+    def _send_scout(self, *, expected: bool = False, unlike: Request | None = None, halfway: bool = False) -> bool:
         """Have a row far ahead asked, whose answer tells rows that nobody would answer from an outage. After the first few,
         one more each time the number of probes has doubled: a closure of hours takes a handful.
         """
         closure = self._closure
         assert closure is not None
         many = len(closure.scouts) >= self._policy.scouts and closure.probes & (closure.probes - 1)
-        if many or (request := self._rest.scout(unlike)) is None:
+        if many or (request := self._rest.scout(unlike, halfway=halfway)) is None:
             return False
         scouts = closure.scouts | {request.key}
         due = request.key if expected else closure.expected

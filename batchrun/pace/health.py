@@ -57,7 +57,7 @@ class Rest(Protocol):
     def is_last_again(self) -> bool:
         """Whether they are few, and an earlier call was stopped while it asked some of them."""
 
-    def scout(self, unlike: Request | None = None) -> Request | None:
+    def scout(self, unlike: Request | None = None, *, halfway: bool = False) -> Request | None:
         """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
         is one; None where none is left.
         """

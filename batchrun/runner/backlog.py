@@ -35,7 +35,7 @@ class Backlog:
         self._asked_before = False
         self._ready: collections.deque[Request] = collections.deque()
         self._out_of_turn: collections.deque[Request] = collections.deque()
-        self._taken = self._scouted = 0
+        self._taken = 0
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._out_of_turn)
@@ -63,17 +63,17 @@ class Backlog:
         """A far request that is wanted beside those in progress."""
         return self._out_of_turn.popleft() if self._out_of_turn else None
 
-    def scout(self, unlike: Request | None = None) -> Request | None:
+    def scout(self, unlike: Request | None = None, *, halfway: bool = False) -> Request | None:
         """Have the request that stands farthest ahead asked beside the others; None where none is left. Rows that nobody
-        would answer stand together. One of another path or model than `unlike` goes before.
+        would answer stand together. One of another path or model than `unlike` goes before. `halfway` takes
+        one from the middle: what stands at the end may be of one kind with what stands at the beginning.
         """
         if not self._ready:
             return None
         self._taken += 1
         place = len(self._ready) - 1
-        if self._scouted % 2:  # what stands at the end may be of one kind with what stands at the beginning
+        if halfway:
             place //= 2
-        self._scouted += 1
         if unlike is not None:
             asked = (unlike.path, unlike.model)
             others = (at for at in range(place, -1, -1) if (self._ready[at].path, self._ready[at].model) != asked)

@@ -30,6 +30,7 @@ Ask = tuple[int, str]
 NUMBERS = range(4)
 EDITS = ("insert", "append", "remove", "change", "duplicate", "move", "reverse")
 TEMPERATURES = ("", "0")
+PROBES = 3
 REFUSED = (1, 2)  # the numbers that one of the two endpoints refuses
 ROWS = 7
 STREAMED = ',"stream":true,"stream_options":{"include_usage":true}}'
@@ -242,10 +243,10 @@ class History:
     def compare(self, step: Step, ended: Any, served: Counter[Ask]) -> None:
         refused = Counter({ask: times for ask, times in served.items() if step.refusing and ask[0] in REFUSED})
         need = Counter({(number, self.temperature): self.samples * n for number, n in Counter(self.rows).items()})
-        # rows that are all refused in the same words stop a run; one of them is asked once more to find that out
-        probed = Counter(dict.fromkeys(refused, 1))
+        # rows that are all refused in the same words stop a run; a few are asked once more to find that out
+        probed = Counter(dict.fromkeys(refused, PROBES))
         self.model.losable += probed
-        self.model.budget += step.refusing
+        self.model.budget += PROBES * step.refusing
         if ended.code == -9 or (ended.code == 3 and step.refusing):
             if (self.folder / "out" / "results.parquet").exists():
                 pq.read_table(self.folder / "out" / "results.parquet")  # whole or not at all
