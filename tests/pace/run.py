@@ -1,5 +1,6 @@
 """All of pacing put together as a run does it, against an endpoint that is a function of row and time; in virtual time."""
 
+import random
 from collections.abc import Callable, Iterable
 
 import anyio
@@ -46,12 +47,14 @@ class Run:
         places: int = PLACES,
         *,
         answer_s: float = 2.0,
+        seed: int | None = 1,
         others_ok: bool = False,
         gives_up: bool = False,
         asked_before: bool = False,
     ) -> None:
         self.says = says
         self.answer_s = answer_s
+        self.seed = seed
         self.places = places
         self.clock = LoopClock()
         self.asked: list[tuple[float, int]] = []
@@ -83,6 +86,8 @@ class Run:
         return self.clock.now() - BEGIN
 
     async def __call__(self, rows: Iterable[int]) -> None:
+        if self.seed is not None:
+            random.seed(self.seed)  # every jitter: the same story is told the same way again
         self.backlog.extend([numbered(row) for row in rows])
         self.backlog.end()
         async with anyio.create_task_group() as tasks:

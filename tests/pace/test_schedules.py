@@ -71,7 +71,7 @@ def told(seed: int) -> tuple[Endpoint, Run]:
     random.seed(seed)
 
     async def story() -> Run:
-        run = Run(lambda _row, _at: None, places=endpoint.places)
+        run = Run(lambda _row, _at: None, places=endpoint.places, seed=seed)
 
         async def attempt(_request: Request) -> Answer:
             return await endpoint.answer(run)
