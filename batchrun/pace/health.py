@@ -30,7 +30,7 @@ _PATIENT = 3
 """So many times as long as the slowest answer took, and it would have been there."""
 _FORGET = 0.99
 _KEPT = 2048
-_SPELLS = 64
+_SPELLS = 512
 _DEATHS = 4
 """So often a connection broke during a request that it is asked alone."""
 _TRIALS = 2
@@ -275,7 +275,7 @@ class Health:
             if spell.since <= fault.began:
                 if fault.began <= spell.until and ended <= spell.answered:
                     return _IN_A_SPELL
-                if after is not None and after.since - spell.until <= _LOOSE_S and ended <= after.answered:
+                if after is not None and self._is_close(spell, after) and ended <= after.answered:
                     return after.since
                 return None
             after = spell
@@ -321,8 +321,12 @@ class Health:
     def _extend(self, began: float, now: float) -> None:
         """Add an attempt that was answered to the times in which the endpoint was well."""
         spells = self._spells
-        if spells and spells[-1].since <= began <= spells[-1].until + _TIGHT_S:
-            last = spells[-1]
+        if not spells or began > spells[-1].until + _TIGHT_S:
+            spells.append(Spell(began, began, now))
+            del spells[:-_SPELLS]
+            return
+        last = spells[-1]
+        if began >= last.since:
             last.until = max(last.until, began)
             last.answered = now
             return
@@ -330,20 +334,20 @@ class Health:
         spells.sort(key=lambda spell: spell.since)
         joined: list[Spell] = []
         for spell in spells:
-            if joined and self._is_one(joined[-1], spell):
+            if joined and spell.since - joined[-1].until <= _TIGHT_S:
                 before = joined[-1]
                 before.until = max(before.until, spell.until)
                 before.answered = max(before.answered, spell.answered)
             else:
                 joined.append(spell)
-        self._spells = joined[-_SPELLS:]
+        self._spells = joined
 
-    def _is_one(self, before: Spell, after: Spell) -> bool:
-        """Whether the endpoint was well between two spells: they touch, or it is only that answers take long or few are
-        asked for, and no two rows failed in between.
+    def _is_close(self, before: Spell, after: Spell) -> bool:
+        """Whether little time lies between two spells, or only one row failed in it, where answers take long or few are
+        asked for.
         """
         gap_s = after.since - before.until
-        if gap_s <= _TIGHT_S:
+        if gap_s <= _LOOSE_S:
             return True
         if gap_s > 2 * max(self._slowest_s, self._spacing_s):
             return False
