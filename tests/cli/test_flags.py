@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 from batchrun.embedded import parse_faults
 
@@ -153,6 +154,9 @@ def test_an_export_follows_the_umask(call: Callable[..., Any], tmp_path: Path, u
 
 def test_a_run_of_somebody_else(call: Callable[..., Any], tmp_path: Path) -> None:
     """A run directory that may not be read is exit 2, named as that in one line."""
+    packages = Path(typer.__file__).parent
+    if os.geteuid() == 0 and not all(one.stat().st_mode & 0o005 == 0o005 for one in (packages, *packages.parents)):
+        pytest.skip("the installed packages stand where another user can't read them")
     assert call("run", "job.toml", "-o", "out").returncode == 0
     tmp_path.chmod(0o755)
     nobody = {"user": 65534} if os.geteuid() == 0 else {}
