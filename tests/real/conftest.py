@@ -196,8 +196,10 @@ class Job:
         return results
 
     def assert_stopped(self, kind: str, *words: str) -> None:
-        """A guard stopped it: the last line has the kind, what was said, and the mend; nothing is published."""
-        last = self.stderr.splitlines()[-1]
+        """A guard stopped it: the line before the command that goes on has the kind, what was said and what to do; nothing is
+        published.
+        """
+        last = next(line for line in reversed(self.stderr.splitlines()) if "to go on: " not in line)
         assert f"stopped ({kind})" in last
         for word in words:
             assert word in last

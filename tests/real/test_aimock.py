@@ -36,7 +36,7 @@ def test_an_exhausted_account_stops_the_run(aimock: Server, job: Callable[..., J
     assert "credit" in check.stderr
     assert "quota" in check.stderr
     run.finish(3)
-    assert run.asked <= 5
+    assert run.asked <= 4 + 3  # one again, and two far ahead
     run.assert_stopped("credit", "exceeded your current quota", "top up")
 
 

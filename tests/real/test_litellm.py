@@ -24,22 +24,23 @@ def test_what_passes(litellm: Server, job: Callable[..., Job]) -> None:
     for one in (limited, *(one.finish() for one in others)):
         results = one.results()
         assert [row["status"] for row in results] == ["ok"] * len(one.texts)
-        assert one.asked == sum(row["attempts"] for row in results) > len(one.texts)
+        assert one.asked == sum(row["attempts"] for row in results) >= len(one.texts)
         assert {row["unconfirmed_attempts"] for row in results} == {0}
     assert {row["completion"] for one in others for row in one.results()} == {"fine, thank you"}
 
 
 def test_errors_of_one_row(litellm: Server, job: Callable[..., Job]) -> None:
-    """A context overflow that LiteLLM words its own way is a `bad_request`, asked once; an internal error that never ends
-    is `server`, after as many attempts as were allowed.
+    """A context overflow that LiteLLM words its own way is a `bad_request`, asked once; an internal error that never ends,
+    with nobody ever answered, stops the run as `server` after as many probes as attempts were allowed, and fails no row.
     """
     overflow = job(litellm._replace(model="overflow"), concurrency=4).sums(3).start()
     down = job(litellm._replace(model="down"), concurrency=4, max_attempts=2, stream=True).sums(3).start()
-    for one, kind, attempts in ((overflow, "bad_request", 1), (down, "server", 2)):
-        one.finish(1)
-        found = [(row["status"], row["error_kind"], row["attempts"]) for row in one.results()]
-        assert found == [("failed", kind, attempts)] * 3
-        assert one.asked == 3 * attempts
+    overflow.finish(1)
+    found = [(row["status"], row["error_kind"], row["attempts"]) for row in overflow.results()]
+    assert found == [("failed", "bad_request", 1)] * 3
+    assert overflow.asked == 3
+    down.finish(3).assert_stopped("server")
+    assert down.asked <= 3 + 2
 
 
 def test_a_key_that_is_spent_or_unknown_stops_the_run(litellm: Server, job: Callable[..., Job]) -> None:
@@ -52,5 +53,5 @@ def test_a_key_that_is_spent_or_unknown_stops_the_run(litellm: Server, job: Call
     for kind, (_, mend) in keys.items():
         assert kind in checks[kind].finish(3).stderr
         one = runs[kind].finish(3)
-        assert one.asked <= 5
+        assert one.asked <= 4 + 3  # one again, and two far ahead
         one.assert_stopped(kind, mend)
