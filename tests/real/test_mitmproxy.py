@@ -41,7 +41,7 @@ def test_mishaps_pass(mitmproxy: Server, job: Callable[..., Job], stream: bool) 
 def test_an_answer_that_is_never_whole_is_never_ok(mitmproxy: Server, job: Callable[..., Job]) -> None:
     """Where each attempt is cut, ended early or garbled, the row fails with the kind, and every lost attempt is counted."""
     texts = ["What is 0 + 1?", "What is 1 + 1? [cut always]", "What is 2 + 1? [end always]", "[garble always]"]
-    one = job(mitmproxy, stream=True, max_attempts=3).rows(texts).start().finish(1)
+    one = job(mitmproxy, stream=True, max_attempts=3, unanswered="fail").rows(texts).start().finish(1)
     ok, cut, ended, garbled = one.results()
     assert ok["completion"] == "1"
     assert [row["error_kind"] for row in (cut, ended, garbled)] == ["disconnected", "disconnected", "malformed"]

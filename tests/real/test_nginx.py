@@ -74,7 +74,7 @@ def test_packed_answers(nginx: Callable[[str], Server], job: Callable[..., Job])
 
 
 def test_redirects_are_not_followed(nginx: Callable[[str], Server], job: Callable[..., Job], upstream: Any) -> None:
-    """301, 307 and 308 to another host carry neither prompt nor key there: `check` names the target and the mend."""
+    """301, 307 and 308 to another host carry neither prompt nor key there: `check` names the target and the remedy."""
     before = upstream.stats()["received"]
     checks = [job(nginx(name)).sums(1).start("check") for name in MOVED]
     for one in checks:
@@ -87,12 +87,12 @@ def test_redirects_are_not_followed(nginx: Callable[[str], Server], job: Callabl
 
 
 def test_a_redirect_and_a_page_stop_or_fail_a_run(nginx: Callable[[str], Server], job: Callable[..., Job]) -> None:
-    """A redirect stops it; a gateway that has nobody behind it fails the rows that were tried often enough, as `server`,
-    and its page's title is what is said of it; a gateway that says nothing fails them as `disconnected`.
+    """A redirect stops it. Where rows that nobody answers shall fail, a gateway that has nobody behind it fails them once they
+    were tried often enough, as `server`, and its page's title is what is said of it; one that says nothing, as `disconnected`.
     """
     moved = job(nginx("moved-here"), concurrency=4).sums(ROWS).start()
-    dead = job(nginx("dead"), max_attempts=2).sums(3).start()
-    silent = job(nginx("silent"), max_attempts=2).sums(3).start()
+    dead = job(nginx("dead"), max_attempts=2, unanswered="fail").sums(3).start()
+    silent = job(nginx("silent"), max_attempts=2, unanswered="fail").sums(3).start()
     for one, kind in ((dead.finish(1), "server"), (silent.finish(1), "disconnected")):
         results = one.results()
         assert [(row["status"], row["error_kind"], row["attempts"]) for row in results] == [("failed", kind, 2)] * 3
@@ -112,7 +112,7 @@ def test_check_of_a_gateway_without_an_endpoint(nginx: Callable[[str], Server], 
 
 
 def test_a_dead_host(job: Callable[..., Job]) -> None:
-    """Nobody listens: `run` stops, `check` says so, both in a line with the address and the mend."""
+    """Nobody listens: `run` stops, `check` says so, both in a line with the address and the remedy."""
     nobody = Server("http://127.0.0.1:9/v1", list)
     run = job(nobody, concurrency=20).sums(30).start()
     check = job(nobody).sums(1).start("check").finish(3)

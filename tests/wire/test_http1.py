@@ -1,9 +1,11 @@
 """Our transport against servers made by hand: kept connections, proxies, TLS, and what is said where nobody answers."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -302,6 +304,33 @@ async def test_a_port_of_tls_that_closes_without_a_word(tmp_path: Path) -> None:
     assert "the port speaks TLS: write https://" in error.message
 
 
+@pytest.mark.anyio
+async def test_a_port_of_both_that_closes_without_a_word(tmp_path: Path) -> None:
+    """A port that takes HTTP and TLS, and loses an answer on a connection's first request, has lost an answer: it may have been
+    billed, and the address is not called wrong.
+    """
+    context, _ = certified(tmp_path)
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listening.accept()
+                first = line.recv(1, socket.MSG_PEEK)
+                if first == b"\x16":
+                    line = context.wrap_socket(line, server_side=True)
+                elif first == b"?":
+                    line.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                line.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        error = await fault(address(listening.getsockname()[1]))
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert (error.kind, error.unconfirmed) == (Kind.DISCONNECTED, True)
+
+
 def test_the_system_looks_after_silent_connections() -> None:
     """Probes after 30 s of silence, every 10 s, three of them."""
     with socket.socket() as sock:
@@ -394,8 +423,8 @@ async def test_a_proxy_that_wants_credentials(url: str) -> None:
         error = await fault(url, {"http_proxy": proxy, "https_proxy": proxy})
     assert (error.kind, error.unconfirmed) == (Kind.CREDENTIALS, False)
     assert "proxy" in error.message
-    assert error.mend is not None
-    assert "the proxy's own user name and password" in error.mend
+    assert error.remedy is not None
+    assert "the proxy's own user name and password" in error.remedy
 
 
 @pytest.mark.anyio
@@ -408,8 +437,8 @@ async def test_a_dead_proxy_is_named_as_such(url: str, scheme: str) -> None:
     error = await fault(url, {"all_proxy": f"{scheme}://127.0.0.1:{port}"})
     assert (error.kind, error.unconfirmed) == (Kind.CONNECT, False)
     assert f"cannot connect to the proxy 127.0.0.1:{port}" in error.message
-    assert error.mend is not None
-    assert "NO_PROXY" in error.mend
+    assert error.remedy is not None
+    assert "NO_PROXY" in error.remedy
 
 
 @pytest.mark.anyio
@@ -526,9 +555,9 @@ async def test_who_is_trusted(variable: str | None, tmp_path: Path) -> None:
         error = await fault(url)
     assert (error.kind, error.unconfirmed) == (Kind.CONNECT, False)
     assert "its certificate is not trusted" in error.message
-    assert error.mend is not None
-    assert "SSL_CERT_FILE" in error.mend
-    assert "system's store" in error.mend
+    assert error.remedy is not None
+    assert "SSL_CERT_FILE" in error.remedy
+    assert "system's store" in error.remedy
 
 
 @pytest.mark.anyio

@@ -64,8 +64,24 @@ class Dialer:
             raise
         return line
 
-    async def speaks_tls(self, place: Place) -> bool:
-        """Whether a handshake of TLS succeeds there, whoever it is; nothing else is said."""
+    async def wants_tls(self, place: Place) -> bool:
+        """Whether TLS is what is spoken there: a handshake succeeds, whoever it is, and what is no request at all gets no
+        answer of HTTP. A port that takes both is none that wants TLS.
+        """
+        return await self._speaks_tls(place) and not await self._speaks_http(place)
+
+    async def _speaks_http(self, place: Place) -> bool:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_HANDSHAKE_S):
+                reader, writer = await asyncio.open_connection(place.host, place.port)
+                try:
+                    writer.write(b"?\r\n\r\n")  # refused by whatever reads HTTP, and handed on to nobody
+                    return (await reader.read(5)).startswith(b"HTTP")
+                finally:
+                    writer.transport.abort()
+        return False
+
+    async def _speaks_tls(self, place: Place) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with contextlib.suppress(OSError, TimeoutError):

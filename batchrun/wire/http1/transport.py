@@ -45,7 +45,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
                     self._pool.failed(line, place)
                 if line.is_reused and isinstance(error, Unread) and line.was_unread():
                     continue
-                if isinstance(error, httpx.NetworkError) and await self._is_tls(place):
+                if isinstance(error, httpx.NetworkError) and await self._wants_tls(place):
                     raise Unreachable("the port speaks TLS: write https:// in base_url") from error
                 raise
         self._met.add(place)
@@ -58,12 +58,12 @@ class Http1Transport(httpx.AsyncBaseTransport):
         self._pool.close()
         await asyncio.sleep(0)
 
-    async def _is_tls(self, place: Place) -> bool:
+    async def _wants_tls(self, place: Place) -> bool:
         """Whether a place that was spoken to without TLS, and closed without a word the first time, wants TLS."""
         if place.scheme != "http" or place in self._met or self._forwarding is not None:
             return False
         self._met.add(place)
-        return await self._dialer.speaks_tls(place)
+        return await self._dialer.wants_tls(place)
 
     async def _dial(self, place: Place, connect_s: float | None) -> Connection:
         try:
