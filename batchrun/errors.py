@@ -1,6 +1,6 @@
 """The error families of batchrun, and what each one means to a user.
 
-`JobError`       nothing was sent; the message says what, where and the mend        (exit code 2)
+`JobError`       nothing was sent; the message says what, where and the remedy        (exit code 2)
 `EndpointError`  one attempt of one request failed, in a way that `kind` names      (a row's result, not an exit)
 `RunError`       a run is not `ok` as a whole, said by `Outcome.raise_for_status`     (the run's exit code)
 `BooksError`     the bill and the results don't agree                               (exit code 70)
@@ -37,7 +37,7 @@ FATAL_KINDS = frozenset({Kind.NOT_FOUND, Kind.CREDENTIALS, Kind.CREDIT})
 """Faults that every row would meet: the job stops, its unfinished rows stay to be done."""
 
 ROW_KINDS = frozenset({Kind.BAD_REQUEST, Kind.CONTENT_FILTER, Kind.BAD_ROW})
-"""Faults of one row that asking again can't mend."""
+"""Faults of one row that asking again can't remedy."""
 
 
 class BatchrunError(Exception):
@@ -80,7 +80,7 @@ class EndpointError(Exception):
     the parameter that the endpoint names as the culprit; `should_retry` what it says itself about asking again, or None.
     `began_at` is when the attempt went on the wire, in the clock's monotonic seconds, where that is known. `endpoint` is
     the name of the endpoint that was asked, `usage` what it stated as used, though there is no answer, `model` who that was:
-    None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `mend` is what a
+    None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `remedy` is what a
     person can do about it, where the kind alone would lead them wrong. `at_once` says of a rate limit that it counts what is
     in flight: there is room again as soon as one of those has ended, whatever wait was stated; `quota` that it is of a
     whole "day" or "month".
@@ -98,7 +98,7 @@ class EndpointError(Exception):
         param: str | None = None,
         should_retry: bool | None = None,
         usage: Usage | None = None,
-        mend: str | None = None,
+        remedy: str | None = None,
         at_once: bool = False,
         quota: str | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class EndpointError(Exception):
         self.param = param
         self.should_retry = should_retry
         self.usage = usage
-        self.mend = mend
+        self.remedy = remedy
         self.at_once = at_once
         self.quota = quota
         self.began_at: float | None = None
@@ -122,5 +122,5 @@ class EndpointError(Exception):
         self.price_source: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "EndpointError"], tuple[Kind, str], dict[str, Any]]:
-        """Its own way to be pickled: an exception is otherwise made anew from `args`, which hold the message alone."""
+        """Its own way to be pickled: an exception is otherwise made again from `args`, which hold the message alone."""
         return EndpointError, (self.kind, self.message), self.__dict__

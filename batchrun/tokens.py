@@ -1,4 +1,4 @@
-"""How many tokens a request's body is reckoned to hold, where nobody has counted them.
+"""How many tokens a request's body is estimated to hold, where nobody has counted them.
 
 A token is taken as four bytes of text, a file within the request (an image, sound, a document) as a thousand: its bytes
 say nothing of its tokens.

@@ -35,7 +35,7 @@ def command(source: flags.Source, *, settings: Settings) -> None:
         assert fault is not None
         if body := (fault.body or "").replace("\r\n", "\n").strip():
             print(f"\n→ came back:\n{printable(body[:_SHOWN])}")
-        say(f"{fault.kind}: {fault.message}" + (f"; {trial.mend}" if trial.mend else ""))
+        say(f"{fault.kind}: {fault.message}" + (f"; {trial.remedy}" if trial.remedy else ""))
         raise typer.Exit(3)
     first = "" if answer.first_token_s is None else f", first token after {answer.first_token_s:.3f} s"
     print(f"\n→ answered in {answer.latency_s or 0:.3f} s{first}")

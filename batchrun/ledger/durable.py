@@ -24,7 +24,7 @@ _UNSYNCABLE = frozenset({errno.EINVAL, errno.ENOTSUP})
 _UNLINKABLE = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EISDIR})
 """What filesystems say that know no second name of a file, and all of them of a folder."""
 _MARK = b',"crc":"'
-_MENDS = {
+_REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "raise the quota or free some space",
     errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
@@ -37,13 +37,13 @@ _MENDS = {
 
 @contextlib.contextmanager
 def disk_faults(path: object) -> Iterator[None]:
-    """Turns an OSError into a LedgerError that names the file and the mend."""
+    """Turns an OSError into a LedgerError that names the file and the remedy."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        mend = _MENDS.get(error.errno or 0, "check the disk")
-        raise LedgerError(f"{path}: {reason}; {mend}, then run the same command again") from error
+        remedy = _REMEDIES.get(error.errno or 0, "check the disk")
+        raise LedgerError(f"{path}: {reason}; {remedy}, then run the same command again") from error
 
 
 def is_full(error: LedgerError) -> bool:

@@ -13,7 +13,7 @@ from batchrun.job import Job
 from batchrun.records import ShardInfo
 
 _SCAN = 5
-"""What a scan looks for. An inventory made by one that looked for less is made anew."""
+"""What a scan looks for. An inventory made by one that looked for less is made again."""
 
 
 class Shards(msgspec.Struct, frozen=True):

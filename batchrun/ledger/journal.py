@@ -223,7 +223,7 @@ def _damage(path: Path, numbers: list[int]) -> str:
     if len(numbers) > _NAMED_LINES:
         return (
             f"{path}: {len(numbers)} lines are damaged ({shown}, …): their checksums are wrong. Set the file aside, under "
-            "another name, and run the same command again: the requests in it are asked anew"
+            "another name, and run the same command again: the requests in it are asked again"
         )
     what = (
         f"line {shown} is damaged: its checksum is"
@@ -272,7 +272,7 @@ class Journal:
         self._dirty = False
         self._torn = False
         self._distrusted = False
-        self._first_fault = ""  # what is told from then on: it names the mend
+        self._first_fault = ""  # what is told from then on: it names the remedy
         self._lock = threading.Lock()  # `sync` and `close` come from different threads
         known = path.exists()
         with disk_faults(path):
@@ -340,7 +340,7 @@ class Journal:
 
 
 def reopen(path: Path, shard: str) -> tuple[Journal, Replay]:
-    """Go on with a journal, or begin one. What an earlier writer left is checked and written anew, whole and synced:
+    """Go on with a journal, or begin one. What an earlier writer left is checked and written again, whole and synced:
     its last sync may have failed, and a page that was read is not yet a page on the disk.
     """
     if not path.exists():

@@ -2,7 +2,7 @@
 changed, and of other runs (`reuse`).
 
 Identity is the content of a request, not its place (contract.md §7.2). Each answer is drawn at most once: two rows that
-ask the same thing are two requests. The index is a file, so that memory does not grow with it; it can be made anew at
+ask the same thing are two requests. The index is a file, so that memory does not grow with it; it can be made again at
 any time, and so needs no care for crashes.
 """
 
@@ -148,7 +148,7 @@ class Pool:
         self._forget()
 
     def _forget(self) -> None:
-        with contextlib.suppress(OSError):  # it is made anew, over this one, whenever it is needed
+        with contextlib.suppress(OSError):  # it is made again, over this one, whenever it is needed
             self._path.unlink()
 
     @contextlib.contextmanager

@@ -110,7 +110,7 @@ def readable(file: Stored) -> Iterator[None]:
     except DAMAGE as error:
         raise LedgerError(
             f"{file}: this sealed file cannot be read: {one_line(error)}. Set it aside, under another name, and run the "
-            "same command again: what it holds is asked anew"
+            "same command again: what it holds is asked again"
         ) from error
 
 

@@ -16,13 +16,13 @@ _GO_ON = "; the same command goes on from here"
 
 def is_page(error: EndpointError) -> bool:
     """A page for people under HTTP 200: of an endpoint that answered nobody before, it means another address."""
-    return error.kind is Kind.SERVER and error.status == 200 and error.mend is not None
+    return error.kind is Kind.SERVER and error.status == 200 and error.remedy is not None
 
 
 def advice(error: EndpointError, key_env: str | None) -> str | None:
     """What to do about it; None where the fault alone doesn't tell. `key_env` is the variable that holds the key."""
-    if error.mend is not None:
-        return error.mend
+    if error.remedy is not None:
+        return error.remedy
     if error.kind is Kind.CREDENTIALS:
         named = key_env or "OPENAI_API_KEY"
         return f"check the key in the variable {named} ([endpoint] api_key_env names another)"

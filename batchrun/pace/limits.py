@@ -196,7 +196,7 @@ class Limits:
             self._places.resize(fit.places)
 
     async def _settled(self, inner: Complete, request: Request, taken: Taken) -> Answer:
-        """What was reckoned is set right by what was used."""
+        """What was estimated is set right by what was used."""
         usage, lost = None, False
         try:
             answer = await self._counted(inner, request)

@@ -118,7 +118,7 @@ class Meters:
 
     def settle(self, request: Request, taken: Taken, usage: Usage | None, *, lost: bool) -> None:
         """A request has ended: what it really took. Without usage it took nothing, unless its answer was lost: that may
-        have used what was reckoned.
+        have used what was estimated.
         """
         load = taken.load
         self._estimate.ended(request, taken.number, load, usage)
@@ -126,7 +126,7 @@ class Meters:
             return
         used = Load(0, 0)
         if usage is not None:
-            # where the endpoint reports none, what was reckoned of the prompt is the better guess
+            # where the endpoint reports none, what was estimated of the prompt is the better guess
             used = Load(usage.prompt if usage.source == "reported" else load.prompt, usage.completion)
         for unit, meter in self._of(request.model):
             if unit != "requests":

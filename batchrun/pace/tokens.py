@@ -1,4 +1,4 @@
-"""How many tokens a request will take, reckoned before it is sent, from what the answers so far have told.
+"""How many tokens a request will take, estimated before it is sent, from what the answers so far have told.
 
 Counts; it never waits.
 """
@@ -22,7 +22,7 @@ _SURE_BYTES_PER_TOKEN = 8
 class Load(msgspec.Struct, frozen=True, gc=False):
     """What one request takes, in tokens: its answer likely takes `completion`, and seldom more than `longest`.
 
-    `bound` is the most that the answer may have, 0 where nothing bounds it; `plain` is what the prompt was reckoned to be
+    `bound` is the most that the answer may have, 0 where nothing bounds it; `plain` is what the prompt was estimated to be
     before anything was learnt. `text` and `files` are the bytes of text and how many files there are.
     """
 
@@ -45,18 +45,18 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Ratio(msgspec.Struct):
-    """What was used for what was reckoned, the older ones counting ever less."""
+    """What was used for what was estimated, the older ones counting ever less."""
 
     used: float = 0.0
-    reckoned: float = 0.0
+    estimated: float = 0.0
 
-    def add(self, used: float, reckoned: float) -> None:
+    def add(self, used: float, estimated: float) -> None:
         self.used = self.used * _MEMORY + used
-        self.reckoned = self.reckoned * _MEMORY + reckoned
+        self.estimated = self.estimated * _MEMORY + estimated
 
     @property
     def value(self) -> float:
-        return self.used / self.reckoned if self.used and self.reckoned else 1.0
+        return self.used / self.estimated if self.used and self.estimated else 1.0
 
 
 class _Model(msgspec.Struct):
@@ -71,7 +71,7 @@ class _Model(msgspec.Struct):
 
     @property
     def known(self) -> bool:
-        return self.first_ended >= FIRST and self.completion.reckoned > 0
+        return self.first_ended >= FIRST and self.completion.estimated > 0
 
 
 class TokenEstimate:

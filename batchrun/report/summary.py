@@ -149,7 +149,7 @@ def read_summary(file: Stored) -> list[dict[str, Any]]:
             table = pq.read_table(source)
     except (OSError, pa.ArrowException) as error:
         raise LedgerError(
-            f"{file}: cannot be read: {error}; remove it and run the same command again: it is made anew"
+            f"{file}: cannot be read: {error}; remove it and run the same command again: it is made again"
         ) from error
     rows: list[dict[str, Any]] = table.to_pylist()
     kept = (table.schema.metadata or {}).get(_UNPRICED)

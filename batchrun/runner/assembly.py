@@ -289,7 +289,7 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
         )
     if not value.isascii() or not value.isprintable():
         raise JobError(
-            f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it anew"
+            f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it again"
         )
     return value or None
 

@@ -30,7 +30,7 @@ class Faults:
         self._is_shared = self._is_shared and alike == self._alike
 
     def of_the_job(self) -> JobError | None:
-        """The fault that every row has, where there is one: nobody has to mend a row for it."""
+        """The fault that every row has, where there is one: no single row is to blame."""
         if not self._is_shared or self._count < 2:
             return None
         return JobError(f"{self._first}\nall {self._count} rows have this fault: it is the job's")

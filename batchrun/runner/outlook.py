@@ -33,7 +33,7 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One request and what came back: an answer, or the fault with the mend where there is one.
+    """One request and what came back: an answer, or the fault with the remedy where there is one.
 
     `limits` are what the endpoint stated of its own.
     """
@@ -42,12 +42,12 @@ class Trial(msgspec.Struct, frozen=True):
     request: Request
     answer: Answer | None
     fault: EndpointError | None = None
-    mend: str | None = None
+    remedy: str | None = None
     limits: list[StatedLimit] = []
 
 
 def outlook(assembly: Assembly) -> Outlook:
-    """Scan the input and reckon; nothing is sent or written."""
+    """Scan the input and estimate; nothing is sent or written."""
     estimate = Estimate(assembly.prices, assembly.endpoint)
 
     def weigh(requests: list[Request]) -> None:
@@ -96,8 +96,8 @@ async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
             try:
                 answer = await client.complete(request)
             except EndpointError as error:
-                mend = advice(error, assembly.key_name)
-                return Trial(url, request, None, error, mend, limits)
+                remedy = advice(error, assembly.key_name)
+                return Trial(url, request, None, error, remedy, limits)
     return Trial(url, request, answer, limits=limits)
 
 

@@ -162,7 +162,7 @@ class Preparation:
         return offers + [Offer(file, False) for file in self._others]
 
     def _adopt(self, inventory: Inventory, spent: tuple[str, ...], *, changed: bool) -> None:
-        """Take over every earlier answer that still answers a request; say what is kept and what is asked anew."""
+        """Take over every earlier answer that still answers a request; say what is kept and what is asked again."""
         offers = self._offers(spent)
         if not offers and not changed:
             return
@@ -189,7 +189,7 @@ class Preparation:
         finally:
             pool.close()
         ledger.close()
-        assembly.note(f"{kept} answers are kept, {estimate.requests} requests are asked anew{_price(estimate)}")
+        assembly.note(f"{kept} answers are kept, {estimate.requests} requests are asked again{_price(estimate)}")
 
     def _warn_of_space(self, inventory: Inventory) -> None:
         """Compare what the rest of the run is likely to take with what is free."""

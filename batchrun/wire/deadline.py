@@ -1,4 +1,4 @@
-"""The deadlines of one attempt, moved as its answer comes (endpoint.md §5): one cancel scope, whose end is set anew.
+"""The deadlines of one attempt, moved as its answer comes (endpoint.md §5): one cancel scope, whose end is set again.
 
 `first_token` counts until the first content, `between_tokens` from content to content, `total` is absolute; an answer that
 is not streamed has only `total`. Behind a whole answer, what else may come is waited for a moment only.
@@ -17,7 +17,7 @@ END_LINGER_S = 5.0
 DONE_LINGER_S = 0.1
 """How long the end of a body is waited for behind `[DONE]`, so that its connection can be used again."""
 _SLACK = 1 / 100
-"""A timer for every token would cost more than the token: it is set anew after each hundredth of the way."""
+"""A timer for every token would cost more than the token: it is set again after each hundredth of the way."""
 
 
 class Deadline:

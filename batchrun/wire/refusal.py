@@ -14,7 +14,7 @@ from batchrun.wire.decode.answer import parse_json
 from batchrun.wire.decode.unpack import Unpacker
 from batchrun.wire.decode.usage import stated_usage
 from batchrun.wire.faults.classify import classify, read_error
-from batchrun.wire.faults.transport import PROXY_MEND, translated
+from batchrun.wire.faults.transport import PROXY_REMEDY, translated
 from batchrun.wire.faults.waits import headers_within, stated_wait_s
 from batchrun.wire.redact import Redactor
 
@@ -45,7 +45,7 @@ async def refusal(response: httpx.Response, url: httpx.URL, epoch: float, redact
         return _redirect(url, status, response.headers.get("location", ""))
     if status == 407:
         said = "HTTP 407: the proxy wants other credentials"
-        return EndpointError(Kind.CREDENTIALS, said, status=status, mend=PROXY_MEND)
+        return EndpointError(Kind.CREDENTIALS, said, status=status, remedy=PROXY_REMEDY)
     text = redacted((await _body(response)).decode("utf-8", "replace"))
     value = None
     try:

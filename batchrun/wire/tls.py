@@ -44,15 +44,15 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def _add(context: ssl.SSLContext, variable: str, path: Path) -> None:
-    mend = f"name a file of certificates in PEM form, or unset {variable}"
+    remedy = f"name a file of certificates in PEM form, or unset {variable}"
     try:
         if path.is_dir():
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(path)
     except FileNotFoundError:
-        raise JobError(f"{variable} names {path}, which does not exist; {mend}") from None
+        raise JobError(f"{variable} names {path}, which does not exist; {remedy}") from None
     except ssl.SSLError:
-        raise JobError(f"{variable} names {path}, which holds no certificate; {mend}") from None
+        raise JobError(f"{variable} names {path}, which holds no certificate; {remedy}") from None
     except OSError as error:
-        raise JobError(f"{variable} names {path}, which can't be read ({error.strerror}); {mend}") from None
+        raise JobError(f"{variable} names {path}, which can't be read ({error.strerror}); {remedy}") from None

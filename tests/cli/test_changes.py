@@ -33,7 +33,7 @@ def test_a_failure_is_kept_over_a_change(start: Callable[..., Any]) -> None:
     assert job.run(code=1) == 10
     job.rows([50, 51, *range(10)])
     assert job.run(code=1) == 2
-    assert "10 answers are kept, 2 requests are asked anew" in job.process.stderr
+    assert "10 answers are kept, 2 requests are asked again" in job.process.stderr
     assert refused(job) == [3, 7]
     job.rows([52, *range(10)])
     assert job.run("--retry-failed", code=1) == 1 + 2
@@ -43,7 +43,7 @@ def test_a_failure_is_kept_over_a_change(start: Callable[..., Any]) -> None:
     attempts = {one["number"]: one["attempts"] for one in job.results()}
     assert (attempts[3], attempts[7], attempts[0]) == (2, 3, 1)
     job.rows([*range(10), 7])
-    assert job.run() == 1, "a failure that was mended does not come back"
+    assert job.run() == 1, "a failure that was fixed does not come back"
     job.assert_answers([*range(10), 7])
 
 
@@ -66,7 +66,7 @@ def test_what_was_in_flight_is_told_and_stays_in_the_books(start: Callable[..., 
     job.run("--concurrency", "4")
     said = job.process.stderr
     assert f"{before['in_flight']} requests were in flight when the run broke off: at most $0.0" in said
-    assert f"{before['done']} answers are kept, {201 - before['done']} requests are asked anew (about $" in said
+    assert f"{before['done']} answers are kept, {201 - before['done']} requests are asked again (about $" in said
     job.assert_answers([80, *range(200)])
     assert sum(one["unconfirmed_attempts"] for one in job.results()) == before["in_flight"]
     assert sum(one["attempts"] for one in job.results()) == 201 + before["in_flight"]
@@ -74,7 +74,7 @@ def test_what_was_in_flight_is_told_and_stays_in_the_books(start: Callable[..., 
 
 @pytest.mark.parametrize("lost", ["run.json", "cost_summary.parquet", ".state/inventory.json", ".state"])
 def test_a_complete_run_that_lost_a_file_asks_nothing(start: Callable[..., Any], lost: str) -> None:
-    """Results that are there are used, whatever else is gone; what is missing is made anew."""
+    """Results that are there are used, whatever else is gone; what is missing is made again."""
     job = start()
     job.rows(range(9))
     assert job.run() == 9
@@ -119,7 +119,7 @@ def test_answers_of_another_run_are_taken_over(start: Callable[..., Any], tmp_pa
     job.source = "job.toml"
     job.rows([2, 2, 2, 4, 5, 1])
     assert job.run() == 2
-    assert "4 answers are kept, 2 requests are asked anew" in job.process.stderr
+    assert "4 answers are kept, 2 requests are asked again" in job.process.stderr
     job.assert_answers([2, 2, 2, 4, 5, 1])
     assert job.run() == 0
     (tmp_path / "job.toml").write_text("reuse = ['nowhere']\n[input]\npath='rows.jsonl'\n")
@@ -146,7 +146,7 @@ def test_status_while_it_runs(start: Callable[..., Any]) -> None:
 
 
 def test_a_row_with_a_new_column(start: Callable[..., Any]) -> None:
-    """A row that brings a new column changes the columns of all parts: they are made anew, and only that row is asked."""
+    """A row that brings a new column changes the columns of all parts: they are made again, and only that row is asked."""
     job = start()
     job.rows(range(2003))
     assert job.run() == 2003
@@ -176,7 +176,7 @@ def test_status_of_a_run_that_waits_for_its_endpoint(start: Callable[..., Any]) 
 
 def test_a_directory_of_an_earlier_version_goes_on(start: Callable[..., Any]) -> None:
     """Where the state does not say what it holds for (it did so in another way once), every answer is found again by what
-    it answers: nothing is asked anew."""
+    it answers: nothing is asked again."""
     job = start()
     job.rows(range(30))
     assert job.run() == 30
@@ -189,7 +189,7 @@ def test_a_directory_of_an_earlier_version_goes_on(start: Callable[..., Any]) ->
     )
     kept.write_bytes(with_checksum(json.dumps(state).encode()))
     assert job.run() == 0
-    assert "30 answers are kept, 0 requests are asked anew" in job.process.stderr
+    assert "30 answers are kept, 0 requests are asked again" in job.process.stderr
     job.assert_answers(range(30))
     assert job.run() == 0
     assert "nothing to do" in job.process.stderr

@@ -1,4 +1,4 @@
-"""What is wrong is said in a line or two: what, where and the mend. Nothing is sent (contract.md §2, §3)."""
+"""What is wrong is said in a line or two: what, where and the remedy. Nothing is sent (contract.md §2, §3)."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def assert_short(process: Any) -> None:
 def test_what_is_wrong_is_said_before_anything_is_sent(
     batchrun: Callable[..., Any], endpoint: Any, tmp_path: Path, name: str
 ) -> None:
-    """Exit 2 with a short message that says what, where and the mend; the endpoint hears nothing, no result appears."""
+    """Exit 2 with a short message that says what, where and the remedy; the endpoint hears nothing, no result appears."""
     case = CASES[name]
     (tmp_path / "job.toml").write_text(case.job.replace("URL", endpoint.url))
     (tmp_path / "rows.jsonl").write_bytes(case.rows)

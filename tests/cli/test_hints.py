@@ -133,7 +133,7 @@ def test_a_request_parameter_as_a_flag(call: Callable[..., Any], flags: tuple[st
 
 
 def test_a_fault_of_the_job_is_not_the_rows(call: Callable[..., Any]) -> None:
-    """A model that nobody named, or a column that no row has, is told as the job's fault; nobody is to mend 3 rows."""
+    """A model that nobody named, or a column that no row has, is told as the job's fault; it does not count 3 rows as wrong."""
     for process in (call("--prompt", "{{ text }}", model=None), call("--prompt", "{{ txet }}")):
         assert process.returncode == 2
         assert f"all {ROWS} rows have this fault: it is the job's" in process.stderr

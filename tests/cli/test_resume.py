@@ -61,7 +61,7 @@ def test_changed_rows(start: Callable[..., Any]) -> None:
 
 
 def test_a_changed_param_and_back(start: Callable[..., Any]) -> None:
-    """A changed parameter asks every request anew and says so; the old value again asks nothing. Settings that leave the
+    """A changed parameter asks every request again and says so; the old value again asks nothing. Settings that leave the
     body the same change nothing."""
     job = start()
     job.rows(range(20))

@@ -141,7 +141,7 @@ def test_an_endpoint_without_a_path(batchrun: Callable[..., Any], tmp_path: Path
 
 
 def test_check_shows_the_url_of_the_line(endpoint: Any, batchrun: Callable[..., Any], tmp_path: Path) -> None:
-    """`check` names the URL that is really asked, and how many numbers a vector has; `plan` reckons no answer tokens."""
+    """`check` names the URL that is really asked, and how many numbers a vector has; `plan` estimates no answer tokens."""
     (tmp_path / "rows.jsonl").write_text(embedding("a text"))
     flags = ("rows.jsonl", "--model", "m", "--base-url", endpoint.url)
     process = batchrun("check", *flags, cwd=tmp_path)

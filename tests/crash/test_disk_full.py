@@ -72,11 +72,11 @@ def small_disk(mounted: SmallDisk) -> Iterator[SmallDisk]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def assert_stopped(ended: Ended, folder: Path, mend: str) -> None:
+def assert_stopped(ended: Ended, folder: Path, remedy: str) -> None:
     assert ended.code == 3, ended
     assert "Traceback" not in ended.said
     assert str(folder / "out") in ended.said, f"no path: {ended.said}"
-    assert mend in ended.said.lower(), f"no mend: {ended.said}"
+    assert remedy in ended.said.lower(), f"no remedy: {ended.said}"
     assert "run the same command again" in ended.said, f"no way on: {ended.said}"
 
 

@@ -15,7 +15,7 @@ from books import audit
 from points import Calls, Point
 
 ERRORS = ("EIO", "ENOSPC", "EDQUOT")
-MENDS = {"EIO": "disk", "ENOSPC": "space", "EDQUOT": "quota"}
+REMEDIES = {"EIO": "disk", "ENOSPC": "space", "EDQUOT": "quota"}
 SYNCS = ("fsync", "fdatasync")
 REFUSABLE = re.compile("write|pwrite64|fsync|fdatasync|rename|link|ftruncate|unlink|mkdir|rmdir|openat")
 SAMPLE = 18
@@ -69,7 +69,7 @@ class Trials:
         return met
 
     def _stopped(self, error: str, kind: str, met: bool, folder: Path, broken: Ended) -> None:
-        """Exit 3, or 2 where nothing was sent, with what, where and the mend; or a run that did not need the call."""
+        """Exit 3, or 2 where nothing was sent, with what, where and the remedy; or a run that did not need the call."""
         said = broken.said.replace("\n", " ")
         assert "Traceback" not in said, said
         if broken.code == 0:
@@ -80,7 +80,7 @@ class Trials:
         assert str(folder / "out") in said, f"no path: {said}"
         if broken.code == 3:
             assert "run the same command again" in said, f"no way on: {said}"
-            assert MENDS[error] in said.lower(), f"no mend: {said}"
+            assert REMEDIES[error] in said.lower(), f"no remedy: {said}"
 
     def _goes_on(self, bench: Bench, folder: Path, broken: Ended) -> None:
         """The same command completes; what was answered and journalled is not asked again."""

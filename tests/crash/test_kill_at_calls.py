@@ -158,7 +158,7 @@ def test_a_kill_at_any_system_call_of_a_run(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("before", WIDER, ids=lambda one: one.__name__)
 def test_a_kill_in_a_later_run(scenario: Scenario, before: Callable[[Scenario, str], None], refusing: str) -> None:
-    """The same holds for a run that goes on with, grows, mends or sets aside an earlier one: here at some points."""
+    """The same holds for a run that goes on with, grows, repairs or sets aside an earlier one: here at some points."""
     before(scenario, refusing)
     scenario.kill_at_each(sample)
 

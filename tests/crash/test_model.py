@@ -216,7 +216,7 @@ class History:
         endpoint = self.endpoints[step.refusing]
         ended = self.bench.run(self.folder, *settings, url=endpoint.url, fuse=step.kill_at, torn=step.torn)
         served = endpoint.served()
-        told = f"rows {self.rows}, {'refusing' if step.refusing else 'mended'}, {' '.join(settings)}"
+        told = f"rows {self.rows}, {'refusing' if step.refusing else 'fixed'}, {' '.join(settings)}"
         how = f"killed at {step.kill_at}{' torn' * step.torn}" if ended.code == -9 else f"exit {ended.code}"
         self.told.append(f"{told}: {how}, served {dict(served)}")
         try:
@@ -293,7 +293,7 @@ def begin(benches: list[Any], site: Any, tmp_path: Path) -> Iterator[Callable[[l
     refusing = Behaviour(faults=tuple(Fault(status=400, match=question(number)) for number in REFUSED))
     with contextlib.ExitStack() as stack:
         endpoints = []
-        for name, behaviour in (("mended", Behaviour()), ("refusing", refusing)):
+        for name, behaviour in (("fixed", Behaviour()), ("refusing", refusing)):
             ledger = tmp_path / name
             url = stack.enter_context(embedded_endpoint(behaviour, str(ledger)))
             endpoints.append(stack.enter_context(contextlib.closing(Endpoint(url, ledger))))

@@ -57,7 +57,7 @@ def test_a_look_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path, monkeypa
 
 
 def test_a_filesystem_without_locks_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    """Where two runs could not be told apart none begins; the message names another place as the mend."""
+    """Where two runs could not be told apart none begins; the message names another place as the remedy."""
 
     def no_locks(_handle: int, _how: int) -> None:
         raise OSError(37, "No locks available")

@@ -27,8 +27,8 @@ class Evenly:
         self._level -= units
 
 
-class Anew:
-    """A counter that starts anew with each window (relays, LiteLLM)."""
+class Windowed:
+    """A counter that starts again with each window (relays, LiteLLM)."""
 
     def __init__(self, limit: float, window_s: float = 60.0) -> None:
         self.limit, self.window_s = limit, window_s
@@ -56,7 +56,7 @@ class Provider:
     def __init__(
         self,
         clock: FakeClock,
-        counters: dict[str, Evenly | Anew],
+        counters: dict[str, Evenly | Windowed],
         *,
         usage: Callable[[Request], Usage] = lambda _request: Usage(50, 20, 70),
         charge: Callable[[Request], float] | None = None,

@@ -37,7 +37,7 @@ def numbered(number: int, model: str = "m", path: str = "/chat/completions") -> 
 def fault(kind: Kind, message: str = "no", status: int | None = None, param: str | None = None) -> EndpointError:
     error = EndpointError(kind, message, status=status, param=param)
     if kind is Kind.SERVER and status == 200:  # a page for people, where an answer should be
-        error.mend = "check that [endpoint] base_url is an OpenAI-compatible endpoint"
+        error.remedy = "check that [endpoint] base_url is an OpenAI-compatible endpoint"
     return error
 
 

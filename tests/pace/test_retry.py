@@ -82,7 +82,7 @@ async def test_a_passing_fault_is_asked_again(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", sorted(FINAL))
 @pytest.mark.parametrize("before", [0, 1])
 async def test_a_final_fault_is_not_asked_again(kind: Kind, before: int) -> None:
-    """A fault that asking can't mend ends the request at once, first or later."""
+    """A fault that asking can't remedy ends the request at once, first or later."""
     clock, endpoint = FakeClock(), Endpoint([fault(Kind.SERVER)] * before + [fault(kind)])
     with pytest.raises(EndpointError) as caught:
         await retrying(endpoint.complete, Retry(), clock)(REQUEST)

@@ -16,7 +16,7 @@ from batchrun.pace.meters import Meters
 from batchrun.records import Answer, Request, StatedLimit, Usage
 from virtual import FakeClock
 
-from .providers import Anew, Evenly, Provider
+from .providers import Evenly, Provider, Windowed
 from .run import gated, retrying
 
 BODY = b'{"messages":[{"content":"' + b"word " * 34 + b'","role":"user"}],"model":"m"}'
@@ -60,9 +60,9 @@ def rate(provider: Provider, since_s: float = 0.0) -> float:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("kind", [Evenly, Windowed])
 @pytest.mark.parametrize("per_minute", [40, 120, 300])
-async def test_the_limit_of_requests_is_learnt(kind: type[Evenly | Anew], per_minute: int) -> None:
+async def test_the_limit_of_requests_is_learnt(kind: type[Evenly | Windowed], per_minute: int) -> None:
     """What the headers state is kept: few more refusals than the first moment brings, and most of the limit is used,
     whichever way the endpoint counts.
     """
@@ -76,9 +76,9 @@ async def test_the_limit_of_requests_is_learnt(kind: type[Evenly | Anew], per_mi
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("kind", [Evenly, Windowed])
 @pytest.mark.parametrize("bounded", [True, False])
-async def test_the_limit_of_tokens_is_learnt(kind: type[Evenly | Anew], bounded: bool) -> None:
+async def test_the_limit_of_tokens_is_learnt(kind: type[Evenly | Windowed], bounded: bool) -> None:
     """Tokens too, where the endpoint charges the prompt and `max_tokens` at first, and gives back what was not used."""
     clock = FakeClock()
     provider = Provider(clock, {"tokens": kind(20_000)}, charge=lambda _request: 50 + (500 if bounded else 20))
@@ -170,9 +170,9 @@ def test_a_limit_is_told_once_and_only_where_it_matters() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Evenly, Anew])
+@pytest.mark.parametrize("kind", [Evenly, Windowed])
 @pytest.mark.parametrize("per_second", [20, 100])
-async def test_a_limit_of_a_second_is_told_by_its_numbers(kind: type[Evenly | Anew], per_second: int) -> None:
+async def test_a_limit_of_a_second_is_told_by_its_numbers(kind: type[Evenly | Windowed], per_second: int) -> None:
     """Twenty a second, without a word of the second, are not kept as twenty a minute."""
     clock, told = FakeClock(), Told()
     provider = Provider(clock, {"requests": kind(per_second, 1.0)})
@@ -226,11 +226,11 @@ async def test_a_limit_that_was_dropped_is_kept_again_after_a_refusal() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("places", [16, 64])
 async def test_what_went_out_before_a_limit_was_known_is_charged(places: int) -> None:
-    """A counter that starts anew each minute (LiteLLM) has counted the first burst: no refusal follows, and no minute is
+    """A counter that starts again each minute (LiteLLM) has counted the first burst: no refusal follows, and no minute is
     lost.
     """
     clock = FakeClock()
-    provider = Provider(clock, {"requests": Anew(300)})
+    provider = Provider(clock, {"requests": Windowed(300)})
     limits = Limits(places, None, clock)
     provider.hear = functools.partial(limits.learn, "m")
     complete = limits.wrap(provider.complete)
@@ -291,7 +291,7 @@ async def test_a_limit_of_a_day_beside_one_of_a_minute(swapped: bool) -> None:
 
 @pytest.mark.anyio
 async def test_limits_without_end_fill_no_memory_and_slow_nobody_else() -> None:
-    """An endpoint that names its limits anew with each answer, and makes them ever tighter: past a good number of them no
+    """An endpoint that names its limits again with each answer, and makes them ever tighter: past a good number of them no
     more is kept, least of all for a model that it doesn't concern.
     """
     clock = FakeClock()
@@ -480,7 +480,7 @@ async def test_who_waits_for_its_turn_leaves_when_the_gate_closes() -> None:
 
 @pytest.mark.anyio
 async def test_an_estimated_usage_settles_no_prompt() -> None:
-    """Where the endpoint reports no usage, what was reckoned of the prompt stands: nothing else is known of it."""
+    """Where the endpoint reports no usage, what was estimated of the prompt stands: nothing else is known of it."""
     clock = FakeClock()
     guessed = Usage(80_000, 20, 80_020, source="estimated")
     provider = Provider(clock, {}, usage=lambda _request: guessed, takes_s=0.0)

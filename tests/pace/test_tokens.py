@@ -1,4 +1,4 @@
-"""How many tokens a request is reckoned to take, before it is sent and after others were answered (endpoint.md §5)."""
+"""How many tokens a request is estimated to take, before it is sent and after others were answered (endpoint.md §5)."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_before_any_answer(bound: int | None, completion: float) -> None:
 
 
 def test_what_answers_needed_is_learnt() -> None:
-    """An answer is reckoned as long as those before it, the later ones counting more; never longer than it may be."""
+    """An answer is estimated as long as those before it, the later ones counting more; never longer than it may be."""
     bounds: list[int | None] = [None]
     estimate = TokenEstimate(lambda _request: bounds[0])
     for completion, times in ((10, 100), (100, 20)):
@@ -41,7 +41,7 @@ def test_what_answers_needed_is_learnt() -> None:
 
 @pytest.mark.parametrize("tokens", [30, 57, 200])
 def test_bytes_per_token_are_learnt(tokens: int) -> None:
-    """A prompt is reckoned with what others turned out to take for their bytes, whatever the language."""
+    """A prompt is estimated with what others turned out to take for their bytes, whatever the language."""
     estimate = TokenEstimate(lambda _request: 0)
     learn(estimate, request(), Usage(tokens, 0, tokens))
     assert estimate.of(request()).prompt == pytest.approx(tokens)

@@ -29,7 +29,7 @@ def test_chaos_passes(aimock: Server, job: Callable[..., Job]) -> None:
 
 
 def test_an_exhausted_account_stops_the_run(aimock: Server, job: Callable[..., Job]) -> None:
-    """A 429 that says `insufficient_quota` is no rate limit: exit 3 with the mend, from `run` and from `check`."""
+    """A 429 that says `insufficient_quota` is no rate limit: exit 3 with the remedy, from `run` and from `check`."""
     run = job(aimock, concurrency=4).rows(["[spent] and gone"] * ROWS).start()
     check = job(aimock).rows(["[spent] and gone"]).start("check")
     check.finish(3)

@@ -14,10 +14,10 @@ ROWS = 24
 CONCURRENCY = 6
 SERVERS = ("aimock", "mitmproxy", "nginx", "litellm")
 WRONG_KEY = "sk-wrong-0123456789abcdef"
-MENDS = {"credentials": "THE_KEY", "not_found": "base_url and model"}
+REMEDIES = {"credentials": "THE_KEY", "not_found": "base_url and model"}
 # behind mitmproxy and nginx stands the same endpoint: each passes one of its errors on
 FAULTS = [
-    *((name, kind) for name in ("aimock", "litellm") for kind in MENDS),
+    *((name, kind) for name in ("aimock", "litellm") for kind in REMEDIES),
     ("mitmproxy", "credentials"),
     ("nginx", "not_found"),
 ]
@@ -91,7 +91,7 @@ def test_what_every_row_would_meet_stops_the_run(
     request.getfixturevalue(name)
     one = stops[name, kind].finish(3)
     assert one.asked <= CONCURRENCY + 3
-    one.assert_stopped(kind, MENDS[kind])
+    one.assert_stopped(kind, REMEDIES[kind])
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +132,9 @@ def test_check_names_the_fault(
 
 
 @pytest.mark.parametrize(("name", "kind"), FAULTS)
-def test_check_names_the_mend(
+def test_check_names_the_remedy(
     name: str, kind: str, checks: dict[tuple[str, str], Job], request: pytest.FixtureRequest
 ) -> None:
-    """What `check` says of a fault has the mend too, as what `run` says has (contract.md §3)."""
+    """What `check` says of a fault has the remedy too, as what `run` says has (contract.md §3)."""
     request.getfixturevalue(name)
-    assert MENDS[kind] in checks[name, kind].finish(3).stderr
+    assert REMEDIES[kind] in checks[name, kind].finish(3).stderr

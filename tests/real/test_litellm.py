@@ -50,8 +50,8 @@ def test_a_key_that_is_spent_or_unknown_stops_the_run(litellm: Server, job: Call
     keys = {"credit": (SPENT_KEY, "top up"), "credentials": (UNKNOWN_KEY, "THE_KEY")}
     runs = {kind: job(litellm, key=key, concurrency=4).sums(ROWS).start() for kind, (key, _) in keys.items()}
     checks = {kind: job(litellm, key=key).sums(1).start("check") for kind, (key, _) in keys.items()}
-    for kind, (_, mend) in keys.items():
+    for kind, (_, remedy) in keys.items():
         assert kind in checks[kind].finish(3).stderr
         one = runs[kind].finish(3)
         assert one.asked <= 4 + 3  # one again, and two far ahead
-        one.assert_stopped(kind, mend)
+        one.assert_stopped(kind, remedy)

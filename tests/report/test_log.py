@@ -140,7 +140,7 @@ def test_a_torn_line_takes_no_other_along(run_dir: RunDir) -> None:
 
 
 def test_following_tells_what_comes_and_ends_with_the_run(run_dir: RunDir) -> None:
-    """Every line once, in order, also over a log that begins anew; then the end."""
+    """Every line once, in order, also over a log that begins again; then the end."""
     log = Log(run_dir, most_bytes=1200)
     left: list[Callable[[], Any]] = [
         *(lambda n=n: log.hear(Waiting(float(n), DOWN)) for n in range(30)),

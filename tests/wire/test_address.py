@@ -57,7 +57,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.items())
 def test_refused(text: str, says: str) -> None:
-    """What is no base URL is refused with the mend, before anything is sent."""
+    """What is no base URL is refused with the remedy, before anything is sent."""
     with pytest.raises(JobError) as caught:
         completions_url(text)
     assert says in str(caught.value)

@@ -504,7 +504,7 @@ def test_param_is_carried() -> None:
     ids=lambda text: text[:30],
 )
 def test_no_text_holds_the_run_up(text: str) -> None:
-    """A message of a megabyte that is made to be hard to read is judged in one pass: what is read anew from every place takes
+    """A message of a megabyte that is made to be hard to read is judged in one pass: what is read again from every place takes
     hours, and nothing else runs meanwhile.
     """
     assert classify(429, ErrorBody(text, "", "", ""), body=text).kind is Kind.RATE_LIMITED

@@ -171,7 +171,7 @@ def test_reasoning_and_refusal() -> None:
 
 
 def test_parallel_calls_under_one_index_are_kept_apart() -> None:
-    """Some endpoints number all calls 0: one with another id and a name begins anew, and what follows goes to it. A new id
+    """Some endpoints number all calls 0: one with another id and a name begins again, and what follows goes to it. A new id
     alone begins nothing: some make one for every piece.
     """
     pieces: list[dict[str, Any]] = [

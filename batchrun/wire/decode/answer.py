@@ -46,20 +46,20 @@ def parse_json(body: bytes | bytearray) -> Any:
     try:
         return decode_json(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return mended(parse_odd_json(body))
+        return fixed(parse_odd_json(body))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def parse_odd_json(body: bytes | bytearray) -> Any:
-    """What `parse_json` reads where JSON is not as it should be, before it is mended: it may hold lone surrogates."""
+    """What `parse_json` reads where JSON is not as it should be, before it is fixed: it may hold lone surrogates."""
     try:
         return json.loads(body.decode("utf-8", "replace"), strict=False)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def mended(value: Any) -> Any:
+def fixed(value: Any) -> Any:
     """The value as UTF-8 JSON can hold it: what can't be written can't be stored, so it is replaced here, once.
 
     Surrogates that make a pair become their character, lone ones U+FFFD; NaN and infinities become null.

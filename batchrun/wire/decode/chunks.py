@@ -15,8 +15,8 @@ from batchrun.wire.decode.answer import (
     assemble,
     content_text,
     decode_json,
+    fixed,
     has_media,
-    mended,
     parse_odd_json,
     refuse_broken,
 )
@@ -122,7 +122,7 @@ class Fold:
         message = choice.message()
         for one in self.choices.values():
             refuse_broken(one.finish_reason, has_text=one is choice and bool(message.get("content")))
-        return assemble(self._envelope, mended(message) if self._odd else message, choice.finish_reason)
+        return assemble(self._envelope, fixed(message) if self._odd else message, choice.finish_reason)
 
     def _choice(self, index: int) -> "_Choice":
         choice = self.choices[index] = _Choice()
@@ -133,9 +133,9 @@ class Fold:
         try:
             chunk = odd = decode_json(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            # a character can be cut in two between its surrogates: texts are joined first, and mended then
+            # a character can be cut in two between its surrogates: texts are joined first, and fixed then
             odd = parse_odd_json(data)
-            chunk = mended(odd)
+            chunk = fixed(odd)
             self._odd = True
         except RecursionError:
             raise ValueError("nested too deep") from None

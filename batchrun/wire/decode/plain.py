@@ -13,7 +13,7 @@ SHOWN = 8192
 _DONE_BEHIND = re.compile(rb"\s*data:\s*\[DONE\]\s*\Z")
 # possessive and atomic: what is skipped is never tried again, however many comments there are
 _PAGE = re.compile(rb"(?:\s|(?><!--.*?-->))*+<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
-_PAGE_MEND = "check that [endpoint] base_url is an OpenAI-compatible endpoint"
+_PAGE_REMEDY = "check that [endpoint] base_url is an OpenAI-compatible endpoint"
 _CONTENT = ("content", "text", "tool_calls", "refusal", "reasoning", "reasoning_content", "reasoning_details")
 
 
@@ -50,7 +50,7 @@ def _page(text: str) -> EndpointError:
         return challenged(200, text)
     title = page_title(text)
     said = "the answer is an HTML page" + (f": {title}" if title else "")
-    return EndpointError(Kind.SERVER, said, status=200, body=text, mend=_PAGE_MEND)
+    return EndpointError(Kind.SERVER, said, status=200, body=text, remedy=_PAGE_REMEDY)
 
 
 def malformed(message: str, body: bytes | bytearray) -> EndpointError:

@@ -28,7 +28,7 @@ from batchrun.wire.faults.words import (
 # an opening tag ends at the next `<` at the latest: a text of a thousand openings is read once, not a thousand times
 _HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
 _LOOKED_AT = 1 << 16
-_CHALLENGE_MEND = (
+_CHALLENGE_REMEDY = (
     "ask who runs it to let API clients pass, or take the host that is meant for them as [endpoint] base_url"
 )
 _TAG = re.compile(r"<[^<>]*>")
@@ -153,7 +153,9 @@ def _from_between(status: int, body: str) -> EndpointError | None:
     text = body[:_LOOKED_AT].lower()
     if WRONG_SCHEME.search(text):
         said = f"HTTP {status}: the port speaks TLS, and was spoken to without"
-        return EndpointError(Kind.CONNECT, said, status=status, body=body, mend="write https:// in [endpoint] base_url")
+        return EndpointError(
+            Kind.CONNECT, said, status=status, body=body, remedy="write https:// in [endpoint] base_url"
+        )
     if text.lstrip().startswith("<") and CHALLENGE.search(text):
         return challenged(status, body)
     return None
@@ -164,7 +166,7 @@ def challenged(status: int, page: str) -> EndpointError:
     title = page_title(page)
     said = f"HTTP {status}: a challenge for browsers stands before the endpoint" + (f": {title}" if title else "")
     kind = Kind.CREDENTIALS if status in (401, 403) else Kind.SERVER
-    return EndpointError(kind, said, status=status, body=page, mend=_CHALLENGE_MEND)
+    return EndpointError(kind, said, status=status, body=page, remedy=_CHALLENGE_REMEDY)
 
 
 def _gave_up(codes: set[int], error: ErrorBody | None, message: str) -> bool:

@@ -13,27 +13,27 @@ from batchrun.errors import EndpointError, Kind
 
 
 class Row(NamedTuple):
-    """`says` is the message: {why} is what the exception says, {at} is host:port where it knows them. `mend` is what to do
+    """`says` is the message: {why} is what the exception says, {at} is host:port where it knows them. `remedy` is what to do
     about it, where the kind's own advice would lead wrong.
     """
 
     kind: Kind
     unconfirmed: bool
     says: str
-    mend: str | None = None
+    remedy: str | None = None
 
 
-PROXY_MEND = (
+PROXY_REMEDY = (
     "give the proxy's own user name and password, as in http://USER:PASSWORD@HOST:PORT, in the variable that names it"
 )
-_TRUST_MEND = (
+_TRUST_REMEDY = (
     "add the certificate of who signed it to the system's store, or name a file that holds it in SSL_CERT_FILE"
 )
 _PROXY_DOWN = "check the proxy, or take the endpoint out of it with NO_PROXY"
 
 
 _UNREACHED = Row(Kind.CONNECT, False, "cannot connect{at}: {why}")
-_UNTRUSTED = _UNREACHED._replace(mend=_TRUST_MEND)
+_UNTRUSTED = _UNREACHED._replace(remedy=_TRUST_REMEDY)
 _NO_PROXY = Row(Kind.CONNECT, False, "cannot connect to the proxy{at}: {why}", _PROXY_DOWN)
 _SLOW_TO_CONNECT = Row(Kind.CONNECT, False, "cannot connect: timed out")
 _SLOW = Row(Kind.TIMEOUT, True, "no bytes came in time")
@@ -123,9 +123,9 @@ TABLE: dict[str, Row] = {
     "aiohttp.WSMessageTypeError": _GARBLED,
     # our own transport's, http1/errors
     "batchrun.Unreachable": Row(Kind.CONNECT, False, "{why}"),
-    "batchrun.Untrusted": Row(Kind.CONNECT, False, "{why}", _TRUST_MEND),
+    "batchrun.Untrusted": Row(Kind.CONNECT, False, "{why}", _TRUST_REMEDY),
     "batchrun.ProxyUnreachable": Row(Kind.CONNECT, False, "{why}", _PROXY_DOWN),
-    "batchrun.ProxyDenied": Row(Kind.CREDENTIALS, False, "{why}", PROXY_MEND),
+    "batchrun.ProxyDenied": Row(Kind.CREDENTIALS, False, "{why}", PROXY_REMEDY),
     "batchrun.Unread": Row(Kind.DISCONNECTED, False, "{why}"),
     "batchrun.Cut": Row(Kind.DISCONNECTED, True, "{why}"),
     # the system's, from a transport that translates none of them
@@ -153,7 +153,7 @@ def translated(error: Exception) -> EndpointError | None:
     at = f" to {host}:{port}" if host else ""
     at = at.removeprefix(" to") if row is _NO_PROXY else at
     message = row.says.format(at=at, why=_why(error))
-    return EndpointError(row.kind, message, unconfirmed=row.unconfirmed, mend=row.mend)
+    return EndpointError(row.kind, message, unconfirmed=row.unconfirmed, remedy=row.remedy)
 
 
 def name_of(kind: type) -> str:
