@@ -18,9 +18,11 @@ from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Paused, Resumed
 from batchrun.pace.advice import stop_message
+from batchrun.pace.closure import Closure, next_probe
 from batchrun.pace.diagnosis import Diagnosis, group_of
-from batchrun.pace.health import Health, Key, Rest
+from batchrun.pace.health import Health, Key
 from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy
+from batchrun.pace.rest import Rest
 from batchrun.pace.turns import Place, Turns
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
@@ -30,35 +32,6 @@ _LOOK_AGAIN_S = 1.0
 
 class Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gate and is made later
     """The gate closed while an attempt waited for its place; nothing was sent."""
-
-
-class Closure(msgspec.Struct, frozen=True):
-    """One closing of the gate: the fault that caused it, since when, until when it is probed and when next, in the clock's
-    seconds, and how long the last wait was.
-
-    `known` says that anybody had been answered before. `suspect` is the row that may be the only one to meet the fault,
-    `doubted` its fault and `doubted_at` when it came.
-    `expected` is a row far ahead that has the next turn. `scouts` were sent, of which some are `unasked`, and `probes` asked
-    so far. A `trial` is of one row alone: it begins when nothing else is on the wire, and is told to nobody while it is
-    short.
-    """
-
-    cause: EndpointError
-    since: float
-    until: float
-    next_at: float
-    wait_s: float
-    known: bool
-    suspect: Request | None = None
-    doubted: EndpointError | None = None
-    doubted_at: float = 0.0
-    expected: Key | None = None
-    scouts: frozenset[Key] = frozenset()
-    unasked: frozenset[Key] = frozenset()
-    probes: int = 0
-    most_probes: int | None = None
-    trial: bool = False
-    told: bool = True
 
 
 class Gate:
@@ -294,27 +267,8 @@ class Gate:
         return True
 
     def _next(self, line: list[Place]) -> Place | None:
-        """Whose turn it is: a row far ahead; else one that is not the suspect, of another model or path where there is one;
-        else, where rows are refused for good, one that was not yet; else who has waited longest. None where a row far ahead
-        is still to come.
-        """
-        closure = self._closure
-        if closure is None:
+        """Whose turn it is; None where nobody's yet."""
+        if self._closure is None:
             return line[0]
-        if closure.expected is not None:
-            found = next((place for place in line if place.request.key == closure.expected), None)
-            if found is not None:
-                self._closure = msgspec.structs.replace(closure, expected=None)
-            return found
-        fatal = closure.cause.kind in FATAL_KINDS
-        fresh = [place for place in line if fatal and not self._diagnosis.was_refused(place.request)]
-        suspect = closure.suspect
-        if suspect is None:
-            scout = next((place for place in line if place.request.key in closure.unasked), None)
-            if scout is not None:
-                unasked = closure.unasked - {scout.request.key}
-                self._closure = msgspec.structs.replace(closure, unasked=unasked)
-            return scout or (fresh or line)[0]
-        others = [place for place in line if place.request is not suspect]
-        elsewhere = [place for place in others if group_of(place.request) != group_of(suspect)]
-        return (elsewhere or fresh or others or line)[0]
+        found, self._closure = next_probe(self._closure, line, self._diagnosis.was_refused)
+        return found

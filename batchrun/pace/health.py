@@ -6,31 +6,24 @@ asked only while nobody was answered is not ill.
 """
 
 import collections
-from typing import Protocol
 
 import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import ROW_KINDS, EndpointError, Kind
 from batchrun.pace.policy import SILENT_KINDS, Policy, clamped
+from batchrun.pace.rest import Rest
+from batchrun.pace.spells import IN_A_SPELL, LOOSE_S, Spell, Spells
 from batchrun.records import Answer, Complete, Request
 
 Key = tuple[int, str, int]
 
-_TIGHT_S = 0.5
-"""Between two attempts that began so close together and were both answered, the endpoint was well."""
-_LOOSE_S = 10.0
-"""Between two that began so close together it may have been out for some seconds: then one fault proves little, several in
-different places do.
-"""
 _LOOSE_PROOFS = 3
-_IN_A_SPELL = -1.0
 _OUTLIVES = 1.5
 _PATIENT = 3
 """So many times as long as the slowest answer took, and it would have been there."""
 _FORGET = 0.99
 _KEPT = 2048
-_SPELLS = 512
 _DEATHS = 4
 """So often a connection broke during a request that it is asked alone."""
 _TRIALS = 2
@@ -41,34 +34,9 @@ def is_silent(error: EndpointError) -> bool:
     return error.kind in SILENT_KINDS and error.usage is None
 
 
-class Rest(Protocol):
-    """What is left to ask. `gives_up` says that rows which nobody answers, with nothing left to tell why, shall
-    fail, `others_ok` that an earlier call had answers.
-    """
-
-    gives_up: bool
-    others_ok: bool
-
-    @property
-    def is_last(self) -> bool:
-        """Whether every request that is left is in progress."""
-
-    @property
-    def is_last_again(self) -> bool:
-        """Whether they are few, and an earlier call was stopped while it asked some of them."""
-
-    def scout(self, unlike: Request | None = None, *, halfway: bool = False) -> Request | None:
-        """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
-        is one; None where none is left.
-        """
-
-    def mix(self) -> None:
-        """From now on have requests from far ahead asked beside the others."""
-
-
 class Fault(msgspec.Struct, gc=False):
     """One attempt that failed, in the clock's seconds. `proof` is where the endpoint is known to have been well meanwhile:
-    from the beginning of which spell on (`_IN_A_SPELL` where it was within one), None where that is not known.
+    from the beginning of which spell on (`IN_A_SPELL` where it was within one), None where that is not known.
     """
 
     began: float
@@ -76,16 +44,6 @@ class Fault(msgspec.Struct, gc=False):
     kind: Kind
     status: int | None
     proof: float | None = None
-
-
-class Spell(msgspec.Struct, gc=False):
-    """A time in which the endpoint was well: `since` and `until` are when the first and the last attempt began that it
-    answered, `answered` is when the last of their answers came.
-    """
-
-    since: float
-    until: float
-    answered: float
 
 
 class Health:
@@ -114,7 +72,7 @@ class Health:
         self._condemned: set[Key] = set()
         self._fresh: collections.deque[float] = collections.deque(maxlen=_KEPT)
         self._recent: collections.deque[tuple[float, Key]] = collections.deque(maxlen=_KEPT)
-        self._spells: list[Spell] = []
+        self._spells = Spells()
 
     def watched(self, inner: Complete) -> Complete:
         """`inner`, next to the wire, with every attempt and every answer counted."""
@@ -220,7 +178,7 @@ class Health:
             return False
         last = faults[-1]
         proofs = {one.proof for one in faults if (one.kind, one.status) == (last.kind, last.status)} - {None}
-        return self.condemned or _IN_A_SPELL in proofs or len(proofs) >= min(_LOOSE_PROOFS, most)
+        return self.condemned or IN_A_SPELL in proofs or len(proofs) >= min(_LOOSE_PROOFS, most)
 
     def is_suspect(self, key: Key) -> bool:
         """Whether the connection broke again and again while a request was on the wire, though others are answered: it may
@@ -257,7 +215,7 @@ class Health:
         faults = self._faults.get(key)
         if not faults or not self._spells:
             return faults or []
-        since = self._spells[-1].since
+        since = self._spells.last_since
         for fault in faults:
             if fault.proof is None:
                 fault.proof = self._proof(fault)
@@ -270,16 +228,7 @@ class Health:
         ended = fault.ended
         if fault.kind is Kind.TIMEOUT:
             ended = min(ended, fault.began + _PATIENT * self._slowest_s)
-        after: Spell | None = None
-        for spell in reversed(self._spells):
-            if spell.since <= fault.began:
-                if fault.began <= spell.until and ended <= spell.answered:
-                    return _IN_A_SPELL
-                if after is not None and self._is_close(spell, after) and ended <= after.answered:
-                    return after.since
-                return None
-            after = spell
-        return None
+        return self._spells.proof(fault.began, ended, self._is_close)
 
     def _failed(self, request: Request, error: EndpointError, began: float) -> None:
         self._last_sent = None
@@ -307,7 +256,7 @@ class Health:
         self.shares += 1 / max(self.asking, 1)
         self._slowest_s = max(now - began, _FORGET * self._slowest_s)
         self._is_well_at(began)
-        self._extend(began, now)
+        self._spells.add(began, now)
         if self._faults:
             self.forget(request.key)
 
@@ -318,36 +267,12 @@ class Health:
             while self._fresh and self._fresh[0] <= began:
                 self._fresh.popleft()
 
-    def _extend(self, began: float, now: float) -> None:
-        """Add an attempt that was answered to the times in which the endpoint was well."""
-        spells = self._spells
-        if not spells or began > spells[-1].until + _TIGHT_S:
-            spells.append(Spell(began, began, now))
-            del spells[:-_SPELLS]
-            return
-        last = spells[-1]
-        if began >= last.since:
-            last.until = max(last.until, began)
-            last.answered = now
-            return
-        spells.append(Spell(began, began, now))
-        spells.sort(key=lambda spell: spell.since)
-        joined: list[Spell] = []
-        for spell in spells:
-            if joined and spell.since - joined[-1].until <= _TIGHT_S:
-                before = joined[-1]
-                before.until = max(before.until, spell.until)
-                before.answered = max(before.answered, spell.answered)
-            else:
-                joined.append(spell)
-        self._spells = joined
-
     def _is_close(self, before: Spell, after: Spell) -> bool:
         """Whether little time lies between two spells, or only one row failed in it, where answers take long or few are
         asked for.
         """
         gap_s = after.since - before.until
-        if gap_s <= _LOOSE_S:
+        if gap_s <= LOOSE_S:
             return True
         if gap_s > 2 * max(self._slowest_s, self._spacing_s):
             return False

@@ -9,9 +9,10 @@ from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Retried
 from batchrun.job import Retry
-from batchrun.pace.health import Health, Rest, is_silent
+from batchrun.pace.health import Health, is_silent
 from batchrun.pace.policy import FREE_KINDS, HARDLY_S, Policy
 from batchrun.pace.quota import is_long
+from batchrun.pace.rest import Rest
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
 
