@@ -167,6 +167,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `path`         the run directory, a folder or a bucket's URL; None: `runs/NAME`, after the source
     `single_file`  one results.parquet; else the parts stay as they are
     `raw`          keep the body of every plain answer, in the column `response`
+    `prompt`       keep the messages as sent, as JSON, in the column `prompt`
     `split_think`  move the reasoning at the head of a text (`<think>…</think>`) into the column `reasoning`
     `state`        the local folder of the working state where `path` is a bucket; None: one below the user's state folder
     """
@@ -174,6 +175,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str | None = None
     single_file: bool = True
     raw: bool = False
+    prompt: bool = False
     split_think: bool = False
     state: str | None = None
 

@@ -5,14 +5,16 @@ know of it. Never reads or writes a file.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from batchrun.ledger import vectors
+from batchrun.ledger import swept, vectors
 from batchrun.ledger.carried import carried
+from batchrun.ledger.swept import Swept
 from batchrun.money import usd
 from batchrun.records import Result
 
@@ -66,6 +68,9 @@ LATER = frozenset({"service_tier", "endpoint_cost_usd"})
 """Columns that came after the first version: files that it wrote have none, and their results the default there."""
 COST = "cost_usd"
 RESPONSE = "response"
+PROMPT = "prompt"
+Prompts = Mapping[tuple[int, str, int], str]
+"""What was sent, as JSON, by a request's key."""
 
 
 def _costs(results: Sequence[Result]) -> Any:
@@ -75,18 +80,22 @@ def _costs(results: Sequence[Result]) -> Any:
 _FILLED = {COST: _costs}
 _EVERY = tuple(Column(field, _FILLED.get(field.name)) for field in RESULT_SCHEMA)
 _RAW = (Column(pa.field(RESPONSE, pa.string())),)
+_PROMPT = pa.field(PROMPT, pa.string())
 _VECTORS = tuple(Column(field, vectors.filler(field.name)) for field in vectors.FIELDS)
 
 
 class Layout(msgspec.Struct, frozen=True):
     """The columns of one run. `inputs` is the arrow schema of its input; the other fields say which optional columns the
-    whole job keeps: the `raw` body of every response, the vectors of `embeddings`. `without` are columns of LATER that a
-    merged file leaves out, since no result has a value there.
+    whole job keeps: the `raw` body of every response, the `prompt` as sent, the vectors of `embeddings`, the parameters in
+    which variants differ (`swept`). `without` are columns of LATER that a merged file leaves out, since no result has a
+    value there.
     """
 
     inputs: Any
     raw: bool = False
     embeddings: bool = False
+    prompt: bool = False
+    swept: tuple[Swept, ...] = ()
     without: frozenset[str] = frozenset()
 
     @property
@@ -96,6 +105,7 @@ class Layout(msgspec.Struct, frozen=True):
             *(column for column in _EVERY if column.field.name not in self.without),
             *(_VECTORS if self.embeddings else ()),
             *(_RAW if self.raw else ()),
+            *(Column(one.field, partial(swept.fill, one)) for one in self.swept),
         )
 
     @property
@@ -103,7 +113,7 @@ class Layout(msgspec.Struct, frozen=True):
         """The names under which input columns are stored: one that collides with a result's, or is an earlier one's too,
         gets the prefix `input_`. A result's name in other case collides: DuckDB, Spark and others don't tell them apart.
         """
-        taken = {column.field.name for column in (*_EVERY, *self.columns, *_RAW)}
+        taken = {column.field.name for column in (*_EVERY, *self.columns, *_RAW)} | ({PROMPT} if self.prompt else set())
         given = {name.lower() for name in self.inputs.names}
         names: dict[str, None] = {}
         for column in self.inputs.names:
@@ -117,12 +127,14 @@ class Layout(msgspec.Struct, frozen=True):
     def schema(self) -> Any:
         """The schema of a part: the input's columns first, each with all that its own schema says of it."""
         names, results = self.input_names, pa.schema([column.field for column in self.columns])
+        if self.prompt:
+            results = results.append(_PROMPT)
         inputs = (field.with_name(name) for name, field in zip(names, self.inputs, strict=True))
         metadata = carried(self.inputs.metadata, dict(zip(self.inputs.names, names, strict=True)), results)
         return pa.schema([*inputs, *results], metadata or None)
 
-    def table(self, inputs: Any, results: Sequence[Result]) -> Any:
-        """The table of a part: a row of `inputs` for each result."""
+    def table(self, inputs: Any, results: Sequence[Result], prompts: Prompts | None = None) -> Any:
+        """The table of a part: a row of `inputs` for each result. `prompts` are what was sent, where the job keeps it."""
         arrays = list(inputs.columns)
         for column in self.columns:
             name = column.field.name
@@ -130,6 +142,8 @@ class Layout(msgspec.Struct, frozen=True):
                 arrays.append(column.fill(results))
             else:
                 arrays.append(pa.array([getattr(result, name) for result in results], column.field.type))
+        if self.prompt:
+            arrays.append(pa.array([(prompts or {}).get(result.key) for result in results], _PROMPT.type))
         return pa.table(arrays, schema=self.schema)
 
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ a small reserve is let go, so that answers to what is in flight can still be wri
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from batchrun.clock import Clock
@@ -14,7 +14,7 @@ from batchrun.errors import EndpointError, LedgerError
 from batchrun.ledger import durable, parts
 from batchrun.ledger.account import account_in
 from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
-from batchrun.ledger.layout import Layout
+from batchrun.ledger.layout import Layout, Prompts
 from batchrun.ledger.lock import writer
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
@@ -48,7 +48,9 @@ class OpenShard:
 
 
 class Ledger:
-    """`inputs_of` makes the input table of a shard, `layout` says which columns its parts have."""
+    """`inputs_of` makes the input table of a shard, `layout` says which columns its parts have, `prompts_of` what was sent
+    for those results, where the layout keeps that.
+    """
 
     def __init__(
         self,
@@ -58,12 +60,14 @@ class Ledger:
         per_row: int,
         variant_names: list[str],
         inputs_of: Callable[[Shard], Any],
+        prompts_of: Callable[[Shard, Sequence[Result]], Prompts] | None = None,
     ) -> None:
         self._dir = run_dir
         self._layout = layout
         self._per_row = per_row
         self._places = {name: place for place, name in enumerate(variant_names)}
         self._inputs_of = inputs_of
+        self._prompts_of = prompts_of
         self._open: dict[int, OpenShard] = {}
         self._reserve: durable.Reserve | None = None
         self._kept: Journal | None = None
@@ -216,7 +220,8 @@ class Ledger:
         results = sorted(found.results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
-        parts.write_part(part, self._layout, inputs, self._per_row, results, account_in(found))
+        prompts = None if self._prompts_of is None else self._prompts_of(opened.shard, results)
+        parts.write_part(part, self._layout, inputs, self._per_row, results, account_in(found), prompts)
         self._keep(found.outdated())
         del self._open[number]
         opened.journal.close()

@@ -15,35 +15,56 @@ from batchrun.ledger import sealed, vectors
 from batchrun.ledger.account import Account
 from batchrun.ledger.bills import Share
 from batchrun.ledger.footer import Group, Tally, account_of, group_of, groups_in, metadata_of, tally_of
-from batchrun.ledger.layout import COST, LATER, RESPONSE, RESULT_SCHEMA, Layout, completed, result_names
+from batchrun.ledger.layout import (
+    COST,
+    LATER,
+    RESPONSE,
+    RESULT_SCHEMA,
+    Layout,
+    Prompts,
+    completed,
+    result_names,
+)
 from batchrun.ledger.store import Stored
 from batchrun.money import pico
 from batchrun.records import Result
 
 
 def write_part(
-    target: Stored, layout: Layout, inputs: Any, per_row: int, results: list[Result], account: Account | None = None
+    target: Stored,
+    layout: Layout,
+    inputs: Any,
+    per_row: int,
+    results: list[Result],
+    account: Account | None = None,
+    prompts: Prompts | None = None,
 ) -> None:
     """Seal a shard: `inputs` is its input table, `results` are sorted and complete, `per_row` of them a row, `account` is
-    its journal's.
+    its journal's, `prompts` are what was sent.
     """
     if inputs.num_columns and len(results) != inputs.num_rows * per_row:  # a table without columns has no rows either
         raise LedgerError(f"{target}: {len(results)} results for {inputs.num_rows * per_row} requests; not sealed")
     if per_row > 1:
         inputs = inputs.take(pa.array([row for row in range(inputs.num_rows) for _ in range(per_row)], pa.int64()))
-    sealed.publish(target, layout.table(inputs, results), group_of(results, account).metadata())
+    sealed.publish(target, layout.table(inputs, results, prompts), group_of(results, account).metadata())
 
 
-def unsealed(layout: Layout, inputs: Any | None, rows: Sequence[int], results: Sequence[Result]) -> Any:
+def unsealed(
+    layout: Layout,
+    inputs: Any | None,
+    rows: Sequence[int],
+    results: Sequence[Result],
+    prompts: Prompts | None = None,
+) -> Any:
     """The table that some results of an open shard would be in its part. `inputs` is its input table, `rows` are the input's
-    rows in it; without it the input's columns are null.
+    rows in it, `prompts` what was sent; without them their columns are null.
     """
     if inputs is None:
         inputs = pa.table([pa.nulls(len(results), field.type) for field in layout.inputs], schema=layout.inputs)
     elif inputs.num_columns:
         places = {row: place for place, row in enumerate(rows)}
         inputs = inputs.take(pa.array([places[one.row] for one in results], pa.int64()))
-    return layout.table(inputs, results)
+    return layout.table(inputs, results, prompts)
 
 
 def read_tally(file: Stored) -> Tally:

@@ -91,8 +91,8 @@ class RequestBuilder:
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise RowError(f"the request cannot be written as JSON: {error}") from None
             # a chat is known by its body alone; of two paths with one body each is a request of its own
-            asked = encoded if path == CHAT else path.encode() + b"\n" + encoded
-            digest = hashlib.blake2b(asked, digest_size=16).hexdigest()
+            told = encoded if path == CHAT else path.encode() + b"\n" + encoded
+            digest = hashlib.blake2b(told, digest_size=16).hexdigest()
             requests += [
                 Request(row.index, row.id, variant.name, sample, encoded, digest, model, stream, path, shard)
                 for sample in range(self.samples)
@@ -121,6 +121,21 @@ class RequestBuilder:
                 body.update(_params(row))
         body.update(variant.params)
         return path, body
+
+
+class _Asked(msgspec.Struct):
+    messages: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+
+
+_decode_asked = msgspec.json.Decoder(_Asked).decode
+
+
+def asked(request: Request) -> str:
+    """What a request asks, as JSON: its messages, or what stands for them on other paths."""
+    body = _decode_asked(request.body)
+    return bytes(body.messages or body.input or body.prompt).decode()
 
 
 def _params(row: Row) -> dict[str, Any]:

@@ -62,6 +62,21 @@ def fixed(job: Job, keys: AbstractSet[str]) -> tuple[Job, list[str]]:
     return msgspec.structs.replace(job, sweep=sweep, variant=variant), lost
 
 
+def differing(job: Job) -> dict[str, dict[str, Any]]:
+    """The parameters in which the job's variants differ, the model among them: for each its value by variant. One that a
+    variant leaves alone is the job's own, None where the job has none.
+    """
+    found = variants(job)
+    own = {"model": job.endpoint.model, **job.params}
+    table = {
+        name: {one.name: one.params.get(name, own.get(name)) for one in found}
+        for name in dict.fromkeys(name for one in found for name in one.params)
+    }
+    return {
+        name: values for name, values in table.items() if len({msgspec.json.encode(v) for v in values.values()}) > 1
+    }
+
+
 def _meant(key: str) -> str | None:
     """What a swept key that is nearly a known one was perhaps to be; None for any other."""
     if key == "prompt":

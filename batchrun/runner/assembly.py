@@ -8,7 +8,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -25,24 +25,24 @@ from batchrun.job import Job, may_be_secret
 from batchrun.judge.prices import Billed, Prices
 from batchrun.ledger import parts
 from batchrun.ledger.identity import Identity, Shards, identity
-from batchrun.ledger.layout import Layout
+from batchrun.ledger.layout import Layout, Prompts
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.sealed import check_storable
-from batchrun.ledger.store import is_url, shown_url
+from batchrun.ledger.swept import swept
 from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, ShardInfo, StatedLimit
 from batchrun.rows import columns
-from batchrun.rows.files import lasting
 from batchrun.rows.plain import RowError
-from batchrun.rows.requests import RequestBuilder
+from batchrun.rows.requests import RequestBuilder, asked
 from batchrun.rows.source import Inventory, Source
+from batchrun.rows.sweep import differing
 from batchrun.runner import notified, results
 from batchrun.runner.doubts import Faults, refuse_same_prompt
-from batchrun.runner.kept import HIDDEN
+from batchrun.runner.kept import to_keep
 from batchrun.wire.address import completions_url
 from batchrun.wire.client import Client
 from batchrun.wire.descriptors import room_for
-from batchrun.wire.outgoing import is_reference, read_headers
+from batchrun.wire.outgoing import read_headers
 from batchrun.wire.proxy import proxy_for
 from batchrun.wire.transport import Transport, open_transport
 
@@ -116,6 +116,7 @@ class Assembly:
             per_row=self.builder.per_row,
             variant_names=[variant.name for variant in self.builder.variants],
             inputs_of=partial(self._inputs_of, inventory=inventory),
+            prompts_of=self._prompts_of if self.job.output.prompt else None,
         )
 
     def open_table(self, inventory: Inventory) -> Callable[[int, list[Result]], Any]:
@@ -130,7 +131,8 @@ class Assembly:
             except JobError:
                 return parts.unsealed(layout, None, (), found)
             rows = [row.index for row in shard.rows]
-            return parts.unsealed(layout, self._inputs_of(shard, inventory), rows, found)
+            prompts = self._prompts_of(shard, found) if layout.prompt else None
+            return parts.unsealed(layout, self._inputs_of(shard, inventory), rows, found, prompts)
 
         return table
 
@@ -139,6 +141,12 @@ class Assembly:
         if shard.table is not None:
             return shard.table
         return columns.build([row.data for row in shard.rows], inventory.arrow_schema())
+
+    def _prompts_of(self, shard: Shard, found: Sequence[Result]) -> Prompts:
+        """What was sent for these results, as JSON: asked of the input once more, and left out where it is another now."""
+        hashes = {one.key: one.request_hash for one in found}
+        requests, _failed = self.requests_of(shard)
+        return {one.key: asked(one) for one in requests if hashes.get(one.key) == one.hash}
 
     def load(self, info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
         """A shard with its requests, and the failed results of rows that none can be built from."""
@@ -193,7 +201,14 @@ class Assembly:
 
     def layout(self, inventory: Inventory) -> Layout:
         """The columns of the run's results."""
-        return Layout(inventory.arrow_schema(), raw=self.job.output.raw, embeddings=inventory.embeddings)
+        output = self.job.output
+        return Layout(
+            inventory.arrow_schema(),
+            raw=output.raw,
+            embeddings=inventory.embeddings,
+            prompt=output.prompt,
+            swept=swept(differing(self.job)),
+        )
 
     def identity(self, inventory: Inventory | None = None) -> Identity:
         """What the run's state holds for; its columns are known only from the inventory."""
@@ -211,7 +226,7 @@ class Assembly:
         return Manifest(
             state=state,
             batchrun=batchrun.__version__,
-            job=self._kept_job(),
+            job=to_keep(self._given),
             input=[{"path": file.name, "size": file.size, "stamp": file.stamp} for file in inventory.files],
             requests=self.identity().requests,
             started_at=started or now,
@@ -221,21 +236,6 @@ class Assembly:
             endpoint=self.url,
             state_dir=str(self.run_dir.state.absolute()),
         )
-
-    def _kept_job(self) -> dict[str, Any]:
-        """The job as run.json keeps it: a header's value and a bucket's URL may hold a key."""
-        job = self._given
-        shown = {name: value if is_reference(value) else HIDDEN for name, value in job.endpoint.headers.items()}
-        kept = msgspec.structs.replace(
-            job,
-            endpoint=msgspec.structs.replace(job.endpoint, headers=shown),
-            input=msgspec.structs.replace(job.input, path=_kept_path(job.input.path)),
-            output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
-            notify=notified.kept(job.notify),
-            reuse=[_kept_path(path) or "" for path in job.reuse],
-        )
-        found: dict[str, Any] = msgspec.to_builtins(kept)
-        return found
 
     @contextmanager
     def live_url(self) -> Iterator[str]:
@@ -292,12 +292,3 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
             f"the key in {named or 'OPENAI_API_KEY'} has characters that no HTTP header can carry; set it again"
         )
     return value or None
-
-
-def _kept_path(path: str | None) -> str | None:
-    """A path as run.json keeps it: one that holds in any working directory, or a URL without a key."""
-    return path if path in (None, "-") else _keyless(path) if is_url(path) else lasting(path)
-
-
-def _keyless(path: str | None) -> str | None:
-    return shown_url(path) if path is not None and is_url(path) else path

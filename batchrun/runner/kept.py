@@ -3,17 +3,35 @@
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.job import Job
 from batchrun.ledger.run_dir import RunDir
-from batchrun.ledger.store import is_object_url, is_url
-from batchrun.rows.files import format_of
+from batchrun.ledger.store import is_object_url, is_url, shown_url
+from batchrun.rows.files import format_of, lasting
+from batchrun.runner import notified
+from batchrun.wire.outgoing import is_reference
 
 HIDDEN = "…"
 """What run.json keeps of a header's value, which may be a key."""
+
+
+def to_keep(job: Job) -> dict[str, Any]:
+    """The job as run.json keeps it: a header's value and a bucket's URL may hold a key."""
+    shown = {name: value if is_reference(value) else HIDDEN for name, value in job.endpoint.headers.items()}
+    kept = msgspec.structs.replace(
+        job,
+        endpoint=msgspec.structs.replace(job.endpoint, headers=shown),
+        input=msgspec.structs.replace(job.input, path=_kept_path(job.input.path)),
+        output=msgspec.structs.replace(job.output, path=_keyless(job.output.path)),
+        notify=notified.kept(job.notify),
+        reuse=[_kept_path(path) or "" for path in job.reuse],
+    )
+    found: dict[str, Any] = msgspec.to_builtins(kept)
+    return found
 
 
 def kept_job(path: str) -> Job | None:
@@ -53,3 +71,12 @@ def steered(job: Job, limits: Mapping[str, float]) -> Job:
         limits=msgspec.structs.replace(job.limits, **known),
         retry=msgspec.structs.replace(job.retry, **retry),
     )
+
+
+def _kept_path(path: str | None) -> str | None:
+    """A path as run.json keeps it: one that holds in any working directory, or a URL without a key."""
+    return path if path in (None, "-") else _keyless(path) if is_url(path) else lasting(path)
+
+
+def _keyless(path: str | None) -> str | None:
+    return shown_url(path) if path is not None and is_url(path) else path

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from batchrun.ledger.layout import RESULT_SCHEMA, Layout, result_names
+from batchrun.ledger.swept import swept
 from batchrun.records import Result
 
 INPUTS = pa.schema([("text", pa.string()), ("row", pa.int64()), ("response", pa.string())])
@@ -35,7 +36,53 @@ def test_a_part_is_filled_from_results() -> None:
     assert (row["completion"], row["cost_usd"]) == ("x", 0.5)
 
 
-@pytest.mark.parametrize("change", [{"raw": True}, {"embeddings": True}, {"inputs": pa.schema([("text", pa.int64())])}])
+SWEPT = swept({"temperature": {"a": 0, "b": 0.5}})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
+        ([True, False], pa.bool_(), [True, False]),
+        ([1, 2], pa.int64(), [1, 2]),
+        ([0, 0.5], pa.float64(), [0.0, 0.5]),
+        (["m", "n"], pa.string(), ["m", "n"]),
+        ([1, None], pa.int64(), [1, None]),
+        ([1, "n"], pa.string(), ["1", "n"]),
+        ([True, 1], pa.string(), ["true", "1"]),
+        ([{"type": "text"}, [1]], pa.string(), ['{"type":"text"}', "[1]"]),
+        ([1 << 70, 1], pa.string(), ["1180591620717411303424", "1"]),
+    ],
+)
+def test_a_swept_parameter_is_a_column_of_its_type(
+    values: list[object], kind: pa.DataType, stored: list[object]
+) -> None:
+    """Each result has its variant's value, typed as given; values of unlike types are JSON text."""
+    layout = Layout(INPUTS, swept=swept({"p": dict(zip("ab", values, strict=True))}))
+    inputs = pa.table({"text": ["", ""], "row": [0, 0], "response": ["", ""]})
+    results = [Result(0, "r", variant, 0, "h", "ok") for variant in "ab"]
+    column = layout.table(inputs, results)["param_p"]
+    assert column.type == kind
+    assert column.to_pylist() == stored
+
+
+def test_what_was_sent_is_a_column_where_the_job_keeps_it() -> None:
+    """Each result has its own; a row that was never sent has none. An input's column of that name gets the prefix."""
+    layout = Layout(pa.schema([("prompt", pa.string())]), prompt=True)
+    results = [Result(0, "r", "default", 0, "h", "ok"), Result(1, "r", "default", 0, "h", "failed")]
+    table = layout.table(pa.table({"prompt": ["x", "y"]}), results, {results[0].key: "[]"})
+    assert (table["input_prompt"].to_pylist(), table["prompt"].to_pylist()) == (["x", "y"], ["[]", None])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"raw": True},
+        {"embeddings": True},
+        {"prompt": True},
+        {"swept": SWEPT},
+        {"inputs": pa.schema([("text", pa.int64())])},
+    ],
+)
 def test_layouts_that_differ_have_another_fingerprint(change: dict[str, object]) -> None:
     """Parts can be merged only where their columns agree: name, type and order."""
     layout = Layout(INPUTS)
@@ -63,16 +110,34 @@ def test_metadata_of_the_whole_tells_no_layouts_apart() -> None:
 
 
 NAMES = st.sampled_from(
-    ["id", "ID", "Id", "row", "Row", "status", "response", "embedding", "input_id", "INPUT_ID", "a", "A", ""]
+    [
+        "id",
+        "ID",
+        "Id",
+        "row",
+        "Row",
+        "status",
+        "response",
+        "embedding",
+        "input_id",
+        "INPUT_ID",
+        "a",
+        "A",
+        "",
+        "prompt",
+        "param_temperature",
+    ]
 )
 
 
-@given(st.lists(NAMES | st.text(max_size=4), max_size=8), st.booleans(), st.booleans())
-def test_every_column_has_a_name_of_its_own(names: list[str], raw: bool, embeddings: bool) -> None:
+@given(st.lists(NAMES | st.text(max_size=4), max_size=8), st.booleans(), st.booleans(), st.booleans())
+def test_every_column_has_a_name_of_its_own(names: list[str], raw: bool, embeddings: bool, prompt: bool) -> None:
     """Whatever an input's columns are called, in any case: all stored names differ, and none hides a result's."""
-    layout = Layout(pa.schema([(name, pa.string()) for name in names]), raw=raw, embeddings=embeddings)
+    layout = Layout(
+        pa.schema([(name, pa.string()) for name in names]), raw=raw, embeddings=embeddings, prompt=prompt, swept=SWEPT
+    )
     stored = layout.schema.names
     assert len(set(stored)) == len(stored)
-    results = {column.field.name for column in layout.columns}
-    assert not {name.lower() for name in layout.input_names} & results
-    assert list(result_names(stored)) == [column.field.name for column in layout.columns]
+    results = [column.field.name for column in layout.columns] + ["prompt"] * prompt
+    assert not {name.lower() for name in layout.input_names} & set(results)
+    assert list(result_names(stored)) == results
