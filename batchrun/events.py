@@ -22,16 +22,22 @@ class Began(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """One request has its result; a `stored` one was there before this call."""
+    """One request has its result in this call; one of a row that can't be asked has it without being `asked`."""
 
     result: Result
-    stored: bool = False
+    asked: bool = True
 
 
-class Skipped(msgspec.Struct, frozen=True):
-    """So many requests stand in sealed shards, which are not read."""
+class Kept(msgspec.Struct, frozen=True):
+    """So many requests had their result before this call, `failed` of them a failure. `tokens` are those of all their
+    answers, `cost` what they are known to have cost, in pico-dollars, `unpriced` of them without a known price.
+    """
 
     requests: int
+    failed: int = 0
+    tokens: int = 0
+    cost: int = 0
+    unpriced: int = 0
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -122,7 +128,7 @@ class Ended(msgspec.Struct, frozen=True):
 Event = (
     Began
     | Done
-    | Skipped
+    | Kept
     | Retried
     | Paused
     | Resumed

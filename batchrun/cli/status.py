@@ -46,7 +46,9 @@ def _lines(status: dict[str, Any]) -> list[str]:
     lines = [f"{status['state']}: {done}/{requests} requests done ({share}), {status['failed']} failed{left}"]
     if status["rate_per_s"] is not None:
         eta = f", about {clock(status['eta_s'])} left" if status["eta_s"] else ""
-        lines.append(f"pace:     {status['rate_per_s']:.1f} requests/s over the last minute{eta}")
+        minutes = round(status["rate_over_s"] / 60)
+        over = f"last {minutes} minutes" if minutes > 1 else "last minute"
+        lines.append(f"pace:     {status['rate_per_s']:.1f} requests/s over the {over}{eta}")
     if status["in_flight"]:
         what = "under way" if status["state"] in ("running", "paused") else "when it broke off; their answers are lost"
         lines.append(f"in flight: {status['in_flight']} {what}")
@@ -57,6 +59,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"empty:    {sum(status['empty'].values())} of {status['ok']} answers ({said})")
     spent = None if status["spent_usd"] is None else pico(status["spent_usd"])
     lines.append(f"spent:    {shown(spent, status['unpriced'])}")
+    if status["tokens"]:
+        lines.append(f"tokens:   {status['tokens']:,}".replace(",", " "))
     if status["message"]:
         lines.append(status["message"])
     elif status["state"] == "interrupted":

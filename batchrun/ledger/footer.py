@@ -22,10 +22,10 @@ _GROUPS = b"batchrun.groups"
 class Tally(msgspec.Struct):
     """What results come to, in a few numbers, so that `status` need not read them.
 
-    `cost` is in pico-dollars, `unpriced` are the results with tokens and no known price. `since` and `until` are when the
-    first request was sent and the last answer was whole, in microseconds since the epoch; None where nothing was sent.
-    `empty` are the answers with nothing in them that count as `ok`, by finish reason. `account` is that of the journal that
-    the results were sealed from, None in files of older versions.
+    `cost` is in pico-dollars, `unpriced` are the results with tokens and no known price, `tokens` are those of all. `since` and
+    `until` are when the first request was sent and the last answer was whole, in microseconds since the epoch; None where nothing
+    was sent. `empty` are the answers with nothing in them that count as `ok`, by finish reason. `account` is that of the journal
+    that the results were sealed from, None in files of older versions.
     """
 
     ok: int = 0
@@ -36,6 +36,7 @@ class Tally(msgspec.Struct):
     until: int | None = None
     empty: dict[str, int] = {}
     account: Account | None = None
+    tokens: int = 0
 
     def add(self, result: Result) -> None:
         """Count one result."""
@@ -47,6 +48,7 @@ class Tally(msgspec.Struct):
         else:
             kind = result.error_kind or "unknown"
             self.failed[kind] = self.failed.get(kind, 0) + 1
+        self.tokens += result.total_tokens or 0
         if result.cost is not None:
             self.cost += result.cost
         elif result.total_tokens:
@@ -61,6 +63,7 @@ class Tally(msgspec.Struct):
         self.ok += other.ok
         self.cost += other.cost
         self.unpriced += other.unpriced
+        self.tokens += other.tokens
         for kind, count in other.failed.items():
             self.failed[kind] = self.failed.get(kind, 0) + count
         for said, count in other.empty.items():

@@ -84,38 +84,35 @@ class Ledger:
         self._reserve = durable.Reserve(self._dir.state / f"{_RESERVE}-{writer()}", size)
 
     def open(self, shard: Shard, requests: list[Request], unusable: list[Result]) -> tuple[OpenShard, list[Result]]:
-        """Open a shard's journal and say what it already holds. `unusable` are results of rows that can't be asked.
+        """Open a shard's journal and take what it already holds. `unusable` are results of rows that can't be asked.
 
-        Returns the open shard and every result that it starts with.
+        Returns the open shard, and those of them that are new.
         """
         path = self._dir.journal(shard.info.number)
         journal, found = reopen(path, shard.info.digest)
         if found.torn:
             self.torn.append(path.name)
         opened = OpenShard(shard, journal, found.tallies, found.paid)
-        done: list[Result] = []
-        for result in unusable:
-            if result.key not in found.results:
-                self._append(opened, Line(result=result))
-            done.append(result)
+        new = [result for result in unusable if result.key not in found.results]
+        for result in new:
+            self._append(opened, Line(result=result))
         for request in requests:
             earlier = found.results.get(request.key)
             if earlier is not None and earlier.request_hash == request.hash:
-                done.append(earlier)
                 opened.paid.pop(request.key, None)
                 continue
             self._settle_crashed(opened, request.key)
             opened.left.append(request)
         opened.pending = len(opened.left)
         self._open[shard.info.number] = opened
-        return opened, done
+        return opened, new
 
     def adopt(self, shard: Shard, requests: list[Request], unusable: list[Result], pool: Pool) -> list[Request]:
         """Take over earlier answers into a shard that is not under way. Returns the requests that are left to be asked.
 
         A shard that has all its results by this is sealed.
         """
-        opened, _done = self.open(shard, requests, unusable)
+        opened, _new = self.open(shard, requests, unusable)
         left: list[Request] = []
         for request in opened.left:
             drawn = pool.draw(request)

@@ -41,7 +41,7 @@ def take(handle: int, path: Path, shown: str) -> None:
 def say(handle: int, text: str) -> None:
     """Write beneath the holder's name what it waits for. Whoever asks reads it with `said`; the next holder clears it."""
     holder = os.pread(handle, _HOLDER_BYTES, 0).partition(b"\n")[0]
-    written = holder + b"\n" + text.replace("\n", " ").encode("utf-8", "replace")
+    written = holder + b"\n" + text.replace("\n", " ").encode("utf-8", "replace") + b"\n"
     os.pwrite(handle, written, 0)
     os.ftruncate(handle, len(written))
 
@@ -49,7 +49,7 @@ def say(handle: int, text: str) -> None:
 def said(path: Path) -> str:
     """What the holder of a lock waits for, empty where it says nothing."""
     try:
-        return path.read_text("utf-8", "replace").partition("\n")[2]
+        return path.read_text("utf-8", "replace").partition("\n")[2].partition("\n")[0]
     except OSError:
         return ""
 

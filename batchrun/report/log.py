@@ -59,7 +59,7 @@ class Log:
             self._tell_retries()
         match event:
             case Done():
-                if event.result.error_kind is not None and not event.stored:
+                if event.result.error_kind is not None and event.asked:
                     self._first_failure(event)
             case Retried():
                 if not self._retries:

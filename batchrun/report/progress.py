@@ -3,7 +3,6 @@
 The only owner of tqdm. Everything goes to stderr; nothing here decides anything.
 """
 
-import collections
 import os
 import sys
 import time
@@ -18,23 +17,32 @@ from batchrun.events import (
     Dropped,
     Event,
     Held,
+    Kept,
     Learnt,
     Narrowed,
     Paused,
     Released,
     Resumed,
     Retried,
-    Skipped,
     Steered,
     Waiting,
 )
 from batchrun.money import dollars
+from batchrun.report.standing import Standing
 
 _LOG_EVERY_S = 5.0
 _LOG_A_PAUSE_EVERY_S = 60.0
-_PAUSED = "paused"
-_WAITING = "waiting for the quota"
-_RATE_OVER_S = 30.0
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar that shows the run's pace, which rows that were done before are no part of."""
+
+    standing: Standing | None = None
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        rate = None if self.standing is None else self.standing.rate_per_s
+        return {**super().format_dict, "rate": rate or 0.0}
 
 
 class Progress:
@@ -43,31 +51,33 @@ class Progress:
     def __init__(self, mode: str, total: int, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._mode = mode
-        self._total = total
-        self._started = time.monotonic()
-        self._logged = self._started
-        self._marks: collections.deque[tuple[float, int]] = collections.deque([(self._started, 0)])
-        self.done = self.failed = self.stored = self.asked = self.retries = self.tokens = 0
-        self.spent = self.unpriced = 0
-        self._note = ""
+        self._standing = Standing(total)
+        self._logged = time.monotonic()
+        self._retrying = ""
         self._bar = (
-            tqdm(total=total, unit="req", file=self._out, smoothing=0.1, mininterval=0.2, **_size(self._out))
+            _Bar(total=total, unit="req", file=self._out, mininterval=0.2, **_size(self._out))
             if mode == "bar"
             else None
         )
+        if self._bar is not None:
+            self._bar.standing = self._standing
 
     def hear(self, event: Event) -> None:
         """Show one event."""
+        waited = self._standing.wait
+        self._standing.hear(event)
+        if self._standing.wait is not waited:
+            self._retrying = ""
+            self._logged = time.monotonic()
+            self._redraw()
         match event:
             case Done():
                 self._done(event)
             case Retried():
                 self._retried(event)
-            case Skipped():
-                self._skipped(event.requests)
+            case Kept():
+                self._kept()
             case Paused():
-                self._note = _PAUSED
-                self._redraw()
                 long = f" for up to {clock(event.patience_s)}" if event.patience_s > 0 else ""
                 self.say(f"{_time()} paused, probing the endpoint{long}: {event.error.message}")
             case Resumed():
@@ -89,13 +99,8 @@ class Progress:
                     f"next time use --concurrency {event.places}"
                 )
             case Held():
-                self._note = _PAUSED
-                self._redraw()
                 self.say(f"{_time()} paused by batchrun pause; batchrun resume lets it go on")
             case Released():
-                self._note = ""
-                self._marks.clear()
-                self._mark(time.monotonic())
                 self.say(f"{_time()} going on, by batchrun resume, after {clock(event.after_s)}")
             case Steered():
                 limits = ", ".join(f"{name} {value:g}" for name, value in event.limits.items())
@@ -105,9 +110,6 @@ class Progress:
                 self.say(f"stopping: {wait} (Ctrl-C again to end at once)")
 
     def _waiting(self, event: Waiting) -> None:
-        if event.probed:
-            self._note = _WAITING
-            self._redraw()
         said = "a quota is spent, and nobody says until when"
         if event.seconds is not None:
             until = moment(time.time(), event.seconds)
@@ -115,26 +117,14 @@ class Progress:
         more = ", with one probe now and then" if event.probed else ""
         self.say(f"{_time()} {said}{more}: {event.error.message}")
 
-    def _skipped(self, requests: int) -> None:
-        self.done += requests
-        self.stored += requests
-        if self._bar is not None and requests:
-            self._bar.initial = requests
-            self._bar.update(requests)
-            self._bar.unpause()
+    def _kept(self) -> None:
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = self._bar.last_print_n = self._standing.done
+            self._redraw()
 
     def _done(self, event: Done) -> None:
-        result = event.result
-        self.done += 1
-        self.failed += result.status != "ok"
-        if event.stored:
-            self.stored += 1
-        else:
-            self.asked += 1
-            self.tokens += result.total_tokens or 0
-            self.spent += result.cost or 0
-            self.unpriced += result.cost is None and bool(result.total_tokens)
-            self._note = ""
+        if event.asked:
+            self._retrying = ""
         if self._bar is not None:
             self._show(self._bar)
             self._bar.update()
@@ -142,19 +132,14 @@ class Progress:
             self._log()
 
     def _retried(self, event: Retried) -> None:
-        self.retries += 1
         note = f"retrying: {event.error.kind}"
-        if self._note not in (_PAUSED, _WAITING, note):
-            self._note = note
+        if self._retrying != note:
+            self._retrying = note
             self._redraw()
         if self._mode == "log":
             self._log()
 
     def _resumed(self, event: Resumed) -> None:
-        self._note = ""
-        self._marks.clear()  # the pace of before and of the pause says nothing of what comes
-        self._logged = time.monotonic()
-        self._mark(self._logged)
         back = "the endpoint answers again, after" if event.answered else "no answer to the last rows for"
         end = "" if event.answered else ": they are asked to their end"
         self.say(f"{_time()} {back} {clock(event.after_s)}{end}")
@@ -185,39 +170,40 @@ class Progress:
         bar.set_description_str(self._note or None, refresh=False)
         bar.set_postfix_str(self._numbers(), refresh=False)
 
-    def _numbers(self) -> str:
-        parts = [f"{_short(self.tokens)} tok", self._money(), f"{self.failed} failed"]
-        if self.retries:
-            parts.append(f"{self.retries} retries")
-        return ", ".join(parts)
+    @property
+    def _note(self) -> str:
+        """What the run waits for, or what it asks again for."""
+        wait = self._standing.wait
+        return self._retrying if wait is None else wait.short
 
-    def _state(self) -> str:
-        return f"{self._numbers()}, {self._note}" if self._note else self._numbers()
+    def _numbers(self) -> str:
+        standing = self._standing
+        parts = [f"{_short(standing.tokens)} tok", self._money(), f"{standing.failed} failed"]
+        if standing.retries:
+            parts.append(f"{standing.retries} retries")
+        return ", ".join(parts)
 
     def _money(self) -> str:
         """What was spent, as far as that is known: a bar has no room for more."""
-        if not self.unpriced:
-            return dollars(self.spent)
-        return f"≥ {dollars(self.spent)}" if self.spent else "cost unknown"
+        spent = self._standing.spent
+        if not self._standing.unpriced:
+            return dollars(spent)
+        return f"≥ {dollars(spent)}" if spent else "cost unknown"
 
     def _log(self, *, last: bool = False) -> None:
-        now = time.monotonic()
-        if not last and now - self._logged < (_LOG_A_PAUSE_EVERY_S if self._note == _PAUSED else _LOG_EVERY_S):
+        now, standing = time.monotonic(), self._standing
+        every_s = _LOG_EVERY_S if standing.wait is None else _LOG_A_PAUSE_EVERY_S
+        if not last and now - self._logged < every_s:
             return
         self._logged = now
-        self._mark(now)
-        since, before = self._marks[0]
-        rate = (self.asked - before) / max(now - since, 1e-9)
-        left = self._total - self.done
-        eta = f", {clock(left / rate)} left" if rate and left else ""
-        share = f"{100 * self.done / self._total:.1f} %" if self._total else "100 %"
-        text = f"{_time()} {self.done}/{self._total} ({share}), {rate:.1f} req/s{eta}, {self._state()}"
-        print(text, file=self._out, flush=True)
-
-    def _mark(self, now: float) -> None:
-        self._marks.append((now, self.asked))
-        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_OVER_S:
-            self._marks.popleft()
+        live = standing.live()
+        share = f"{100 * standing.done / standing.total:.1f} %" if standing.total else "100 %"
+        parts = [f"{_time()} {standing.done}/{standing.total} ({share})"]
+        if live.rate_per_s is not None:
+            parts.append(f"{live.rate_per_s:.1f} req/s")
+        if live.eta_s:
+            parts.append(f"{clock(live.eta_s)} left")
+        print(", ".join([*parts, self._numbers(), *filter(None, [self._note])]), file=self._out, flush=True)
 
 
 def printable(text: str) -> str:

@@ -1,54 +1,40 @@
-"""What this call counts of a run, and what others may read of it while it runs. Passes every event on; decides nothing."""
+"""What a run counts while it goes on, and lets others read of it. Passes every event on; decides nothing."""
 
-import time
 from collections.abc import Callable
 
-from batchrun.events import Done, Event, Hear, Held, Paused, Released, Resumed, Skipped, Waiting
-from batchrun.report.status import paused
+import anyio
 
-_ENDPOINT, _PERSON = "endpoint", "person"
+from batchrun.events import Event, Hear
+from batchrun.report.standing import Live, Standing
+
+_TELL_EVERY_S = 1.0
 
 
 class Counter:
-    """Counts what this call `asked`, and what is `ok`. `say` keeps what the run waits for where others can read it, an empty
-    text when it waits no more.
-    """
+    """`standing` has the numbers. `say` keeps a text where others can read it (`standing.read_live`)."""
 
-    def __init__(self, say: Callable[[str], None], listeners: list[Hear]) -> None:
-        self.asked = self.ok = 0
+    def __init__(self, say: Callable[[str], None], listeners: list[Hear], standing: Standing) -> None:
+        self.standing = standing
         self._say = say
         self._listeners = listeners
-        self._pauses: dict[str, str] = {}
+        self._told = Live()
 
     def hear(self, event: Event) -> None:
-        """Count one event and pass it on."""
-        match event:
-            case Done():
-                self.asked += not event.stored
-                self.ok += event.result.status == "ok"
-            case Skipped():
-                self.ok += event.requests
-            case Paused():
-                self._tell(_ENDPOINT, paused(f"probing the endpoint: {event.error.message}"))
-            case Waiting(probed=True):
-                until = "its quota is renewed"
-                if event.seconds is not None:
-                    until = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time.time() + event.seconds))
-                self._tell(
-                    _ENDPOINT, f"waiting until {until}, probing the endpoint now and then: {event.error.message}"
-                )
-            case Resumed():
-                self._tell(_ENDPOINT, "")
-            case Held():
-                self._tell(_PERSON, paused("by batchrun pause; batchrun resume lets it go on"))
-            case Released():
-                self._tell(_PERSON, "")
+        """Count one event and pass it on. What the run waits for is told at once."""
+        self.standing.hear(event)
+        if self.standing.wait is not self._told.wait:
+            self._tell()
         for hear in self._listeners:
             hear(event)
 
-    def _tell(self, who: str, what: str) -> None:
-        """Say what the run waits for on somebody's account, or, without a text, that it does no more; it may be two at a time."""
-        self._pauses.pop(who, None)
-        if what:
-            self._pauses[who] = what
-        self._say(next(reversed(self._pauses.values()), ""))
+    async def keep_telling(self) -> None:
+        """Let others read the pace, every second, until cancelled."""
+        while True:
+            await anyio.sleep(_TELL_EVERY_S)
+            self._tell()
+
+    def _tell(self) -> None:
+        live = self.standing.live()
+        if live != self._told:
+            self._told = live
+            self._say(live.encoded())

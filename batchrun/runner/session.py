@@ -16,7 +16,7 @@ import msgspec
 from batchrun.clock import SystemClock
 from batchrun.engines import local
 from batchrun.errors import JobError, LedgerError
-from batchrun.events import Began, Ended, Hear, Skipped
+from batchrun.events import Began, Ended, Hear, Kept
 from batchrun.interrupts import Interrupts
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
@@ -28,6 +28,7 @@ from batchrun.ledger.run_dir import Counts, Manifest, RunDir
 from batchrun.ledger.store import Stored
 from batchrun.report.log import Log
 from batchrun.report.notify import Notifier
+from batchrun.report.standing import Standing
 from batchrun.report.status import read_progress
 from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
@@ -104,20 +105,22 @@ class Session:
         )
         notifier = Notifier(self._assembly.notify, self._dir.url, secret_names(self._assembly.job), self._note)
         listeners: list[Hear] = [Log(self._dir).hear, notifier.hear]
-        counter = Counter(self._dir.say, listeners)
+        clock = SystemClock()
+        counter = Counter(self._dir.say, listeners, Standing(now=clock.now, epoch=clock.epoch))
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
             if listener is not None:
                 listeners.append(listener(manifest.counts.requests, self._assembly.prices))
             resumed = earlier is not manifest
             counter.hear(Began(manifest.counts.requests, resumed, resumed and earlier.state == "running"))
-            stop = await self._ask(inventory, backlog, counter.hear, transport)
+            counter.hear(await anyio.to_thread.run_sync(self._kept))
+            stop = await self._ask(inventory, backlog, counter, transport)
             manifest = msgspec.structs.replace(manifest, steered=self._steered)
             if stop is None:
                 counts = await anyio.to_thread.run_sync(self._finish, manifest, inventory)
                 counter.hear(Ended(counts.ok, counts.failed, exit_code=1 if counts.failed else 0))
                 await anyio.to_thread.run_sync(notifier.finish)
-                return self._outcome(counts, counter.asked)
+                return self._outcome(counts, counter.standing.asked)
         except LedgerError as error:
             stop = Stop("disk", str(error), error.exit_code)
         counts = await anyio.to_thread.run_sync(self._stop, manifest, stop)
@@ -128,7 +131,7 @@ class Session:
             asked = "--retry-failed asks them too" if counts.ok else "and are asked again too"
             message = f"{message}; {counts.failed} had failed before that, {asked}"
         return msgspec.structs.replace(
-            self._outcome(counts, counter.asked),
+            self._outcome(counts, counter.standing.asked),
             message=message,
             exit_code=stop.exit_code,
             held=Held(self._dir, opens=True),
@@ -148,7 +151,7 @@ class Session:
         return self._dir.sealed() == {info.number for info in inventory.shards}
 
     async def _ask(
-        self, inventory: Inventory, backlog: Backlog, hear: Hear, transport: Transport | None
+        self, inventory: Inventory, backlog: Backlog, counter: Counter, transport: Transport | None
     ) -> Stop | None:
         """Ask what is left; returns why it stopped, None where all is done."""
         stop = StopSign()
@@ -156,7 +159,7 @@ class Session:
         try:
             with self._assembly.live_url() as url:
                 async with opened(transport, url, self._note) as wire:
-                    await self._pass(url, wire, ledger, inventory, stop, backlog, hear)
+                    await self._pass(url, wire, ledger, inventory, stop, backlog, counter)
             await anyio.to_thread.run_sync(ledger.close)
         except BaseException:
             with contextlib.suppress(LedgerError):  # the first fault is the one to tell of
@@ -174,9 +177,9 @@ class Session:
         inventory: Inventory,
         stop: StopSign,
         backlog: Backlog,
-        hear: Hear,
+        counter: Counter,
     ) -> None:
-        assembly, job = self._assembly, self._assembly.job
+        assembly, job, hear = self._assembly, self._assembly.job, counter.hear
         assert isinstance(job.limits.concurrency, int)
         ledger.begin(job.limits.concurrency, stop)
         stack = Stack(job, SystemClock(), stop, backlog, hear, assembly.key_name, assembly.endpoint)
@@ -185,8 +188,6 @@ class Session:
         window = Window(complete, lambda: stack.health.in_flight, backlog, ledger, stop, hear, job.limits.concurrency)
         loop = ShardLoop(assembly.load, ledger, window, stop, hear, job.timeouts.drain)
         sealed = self._dir.sealed()
-        done = sum(info.rows for info in inventory.shards if info.number in sealed)
-        hear(Skipped(done * assembly.builder.per_row))
         self._interrupts.drains = stop
         left = [info for info in inventory.shards if info.number not in sealed]
         now = InForce(job.limits.concurrency, job.limits.requests_per_minute, job.retry.max_attempts)
@@ -194,10 +195,17 @@ class Session:
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(control.run)
+                beside.start_soon(counter.keep_telling)
                 await local.run(window, loop, left)
                 beside.cancel_scope.cancel()
         finally:
             self._interrupts.drains = None
+
+    def _kept(self) -> Kept:
+        """What the ledger holds before anything is asked."""
+        tally = read_progress(self._dir).tally
+        failed = sum(tally.failed.values())
+        return Kept(tally.ok + failed, failed, tally.tokens, tally.cost, tally.unpriced)
 
     def _keep(self, in_force: InForce) -> None:
         """Keep limits that were changed in the manifest: a call from the directory alone goes on with them."""

@@ -69,9 +69,9 @@ class ShardLoop:
                         if self._stop.stop is not None:
                             break
                         shard, requests, unusable = await anyio.to_thread.run_sync(self._load, info)
-                        opened, done = self._ledger.open(shard, requests, unusable)
-                        for result in done:
-                            self._hear(Done(result, stored=True))
+                        opened, refused = self._ledger.open(shard, requests, unusable)
+                        for result in refused:
+                            self._hear(Done(result, asked=False))
                         work.start_soon(self._through, opened)
                 self._asker.end()
             tasks.cancel_scope.cancel()

@@ -57,5 +57,6 @@ def test_status_says_what_is_not_in_the_sum(spent: float | None, unpriced: int, 
     status = {
         "state": "running", "requests": 50, "done": 40, "failed": 0, "rate_per_s": None, "eta_s": None, "in_flight": 0,
         "failed_by_kind": {}, "empty": {}, "message": None, "spent_usd": spent, "unpriced": unpriced,
+        "tokens": 0,
     }  # fmt: skip
     assert line in _lines(status)

@@ -84,10 +84,10 @@ def test_the_story_of_a_run_is_written(run_dir: RunDir) -> None:
 
 
 def test_the_first_failure_of_each_kind_is_written(run_dir: RunDir) -> None:
-    """A thousand failures of one kind are one line; those that an earlier call had are none."""
-    stored = Done(Result(9, "r9", "default", 0, "h", "failed", error_kind="credit"), stored=True)
+    """A thousand failures of one kind are one line; rows that can't be asked are none."""
+    bad_row = Done(Result(9, "r9", "default", 0, "h", "failed", error_kind="credit"), asked=False)
     many = [failed(n, "bad_request") for n in range(1000)]
-    assert told(run_dir, stored, *many, failed(5, "server")) == ["first failure", "first failure"]
+    assert told(run_dir, bad_row, *many, failed(5, "server")) == ["first failure", "first failure"]
     assert [(one["kind"], one["row"]) for one in records(run_dir)] == [("bad_request", 0), ("server", 5)]
 
 

@@ -15,6 +15,7 @@ import pytest
 from batchrun.embedded import Behaviour
 from batchrun.embedded.app import build_app
 from batchrun.embedded.tokens import Tokenizer
+from batchrun.events import Kept
 from batchrun.report.status import read_status
 from virtual import EPOCH, Said, arun_virtually, job_of, prompt_of
 
@@ -146,3 +147,19 @@ def test_empty_answers_that_count_are_told(tmp_path: Path) -> None:
     assert story.counts() == (40, 0)
     assert any(note.startswith("14 of 40 answers are empty (finish_reason stop 14)") for note in story.notes)
     assert read_status(str(tmp_path / "run"))["empty"] == {"stop": 14}
+
+
+def test_a_run_that_goes_on_says_first_what_it_had(tmp_path: Path) -> None:
+    """What the ledger holds, sealed or not, is told before anything is asked, with its tokens and its money; it is no pace of
+    this call, nor are rows that can't be asked.
+    """
+    prices = {"m": {"input": 1.0, "output": 2.0}}
+    job = job_of(tmp_path, 4000, concurrency=50, prices=prices)
+    first = arun_virtually(job, lambda _body, _at: "yes", signals={101.0: signal.SIGTERM})
+    assert first.outcome.exit_code == 143
+    had = first.outcome.ok
+    assert 2000 < had < 4000, "one shard is sealed, one is open"
+    second = arun_virtually(job, lambda _body, _at: "yes")
+    kept = next(event for _at, event in second.heard if isinstance(event, Kept))
+    assert kept == Kept(had, 0, tokens=15 * had, cost=20 * 10**6 * had)
+    assert second.outcome.asked == 4000 - had
