@@ -1,5 +1,9 @@
 """SIGINT, SIGTERM and SIGHUP for the length of a run (contract.md §3): the first one asks the run to end, a second one
 makes it end at once. A signal that was ignored when the program began (`nohup`, `&` in a script) stays ignored.
+
+One wish often comes as several signals: `timeout` signals its child and then the group, a shell that hangs up passes SIGHUP
+on before the kernel sends another, a service manager sends SIGTERM and SIGHUP together. What comes within a second of the
+first is the same wish; and a terminal that closes, however late, is never a person in a hurry.
 """
 
 import signal
@@ -12,10 +16,12 @@ from anyio.abc import TaskStatus
 from batchrun.stop import Stop, StopSign
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_WISH_S = 1.0
+"""Signals that come within so many seconds of the first one mean what it meant."""
 
 
 class Interrupts:
-    """`scope` is around the run's steps. While `drains` is there, a signal asks it for a stop, a second one for one at once;
+    """`scope` is around the run's steps. While `drains` is there, a signal asks it for a stop, a second wish for one at once;
     otherwise the scope is cancelled.
     """
 
@@ -23,6 +29,7 @@ class Interrupts:
         self.signal: signal.Signals | None = None
         self.scope = anyio.CancelScope()
         self.drains: StopSign | None = None
+        self._first_at = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -35,17 +42,26 @@ class Interrupts:
         return f"interrupted by {name}; run the same command again to go on"
 
     def take(self, received: signal.Signals) -> None:
-        """Act on one signal."""
-        first = self.signal is None
-        self.signal = self.signal or received
+        """Act on one signal. Called in the run's event loop, whose clock it reads."""
+        now = anyio.current_time()
+        if self.signal is not None:
+            if received is not signal.SIGHUP and now - self._first_at > SAME_WISH_S:
+                self._end_at_once()
+            return
+        self.signal, self._first_at = received, now
         if self.drains is None:
             self.scope.cancel()
-            return
-        stop = Stop("signal", self.message, self.exit_code)
-        if first:
-            self.drains.ask(stop)
         else:
-            self.drains.ask_at_once(stop)
+            self.drains.ask(self._stop())
+
+    def _end_at_once(self) -> None:
+        if self.drains is None:
+            self.scope.cancel()
+        else:
+            self.drains.ask_at_once(self._stop())
+
+    def _stop(self) -> Stop:
+        return Stop("signal", self.message, self.exit_code)
 
 
 @asynccontextmanager
@@ -79,3 +95,12 @@ async def interruptible(enabled: bool, hears: Callable[[Interrupts], None] | Non
         tasks.cancel_scope.cancel()
     if fault is not None:
         raise fault
+
+
+def ignore_the_rest() -> None:
+    """Ignore what still comes to a process that ends by a signal and has nothing left to do: its exit code says so. Ctrl-C
+    alone is heard, by somebody whose terminal takes no more of what is said.
+    """
+    for one in SIGNALS:
+        if one is not signal.SIGINT:
+            signal.signal(one, signal.SIG_IGN)

@@ -8,18 +8,23 @@ import anyio
 import pytest
 
 import batchrun
-from batchrun.interrupts import Interrupts, interruptible
+from batchrun.interrupts import SAME_WISH_S, Interrupts, interruptible
 from batchrun.ledger.run_dir import RunDir
 from batchrun.stop import StopSign
 
 
 @pytest.mark.parametrize(("received", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
-async def test_the_first_signal_gives_the_exit_code(received: signal.Signals, code: int) -> None:
-    """SIGINT is 130, SIGTERM and SIGHUP are 143; a second signal of another kind changes nothing."""
+async def test_the_first_signal_gives_the_exit_code(
+    received: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGINT is 130, SIGTERM and SIGHUP are 143; a second wish, of whatever kind, ends at once and changes no code."""
+    now = 100.0
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
     interrupts, sign = Interrupts(), StopSign()
     interrupts.drains = sign
     interrupts.take(received)
     assert (sign.asked.is_set(), sign.at_once.is_set()) == (True, False)
+    now += SAME_WISH_S + 0.1
     interrupts.take(signal.SIGINT)
     assert sign.at_once.is_set()
     assert sign.stop is not None
@@ -34,6 +39,22 @@ async def test_a_signal_outside_of_draining_ends_the_body() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await anyio.sleep_forever()
     assert interrupts.signal is signal.SIGTERM
+
+
+async def test_the_same_wish_again_does_not_end_what_comes_after_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the end of a drained run is written down, the same wish again changes nothing; another one ends it."""
+    now = 100.0
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    interrupts = Interrupts()
+    interrupts.drains = StopSign()
+    interrupts.take(signal.SIGTERM)
+    interrupts.drains = None
+    interrupts.take(signal.SIGTERM)
+    interrupts.take(signal.SIGHUP)
+    assert not interrupts.scope.cancel_called
+    now += SAME_WISH_S + 0.1
+    interrupts.take(signal.SIGTERM)
+    assert interrupts.scope.cancel_called
 
 
 async def test_an_ignored_signal_stays_ignored() -> None:

@@ -38,6 +38,7 @@ def command(
     """Run a job, or resume it: the same command again goes on where it stopped."""
     stdout_matters_less()
     from batchrun import api
+    from batchrun.interrupts import ignore_the_rest
     from batchrun.report.progress import Progress
 
     mode = "none" if quiet else progress
@@ -66,6 +67,8 @@ def command(
     finally:
         for one in shown:
             one.close()
+    if outcome.exit_code > 128:
+        ignore_the_rest()
     if outcome.message is not None:
         say(outcome.message)
         say(f"to go on: batchrun run {shlex.quote(outcome.path)}")

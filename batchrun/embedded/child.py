@@ -20,6 +20,8 @@ import msgspec
 
 from batchrun.embedded.behaviour import Behaviour
 
+TO_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What terminals, `timeout` and service managers send to a run and to all its children."""
 _READY_S = 20.0
 _EXIT_S = 5.0
 _ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +32,7 @@ def embedded_endpoint(behaviour: Behaviour = Behaviour(), ledger: str | None = N
     """Yield the base URL (`http://127.0.0.1:PORT/v1`) of a running endpoint; RuntimeError if it doesn't come up.
 
     `ledger` is the path of a file to which the endpoint appends one JSON line for each request received and answered.
-    The child ignores Ctrl-C and ends with the block, or with this process, however that ends.
+    The child ignores the signals that end a run, and ends with the block, or with this process, however that ends.
     """
     command = [sys.executable, "-P", "-m", "batchrun.embedded", "--settings", "-"]
     if ledger is not None:
@@ -56,8 +58,8 @@ def embedded_endpoint(behaviour: Behaviour = Behaviour(), ledger: str | None = N
 
 
 def _spawn(command: list[str]) -> "subprocess.Popen[bytes]":
-    # A blocked signal stays blocked over exec: the child opens up again when it ignores SIGINT.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A blocked signal stays blocked over exec: the child opens up again when it ignores them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_THE_GROUP)
     try:
         return subprocess.Popen(  # noqa: S603 - this interpreter, this package
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True, env=_environment()

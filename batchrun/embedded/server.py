@@ -17,6 +17,7 @@ import uvicorn
 
 from batchrun.embedded.app import build_app
 from batchrun.embedded.behaviour import Behaviour
+from batchrun.embedded.child import TO_THE_GROUP
 from batchrun.embedded.connection import Protocol
 
 __all__ = ["build_app", "run_server"]
@@ -108,11 +109,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def ignore_signals() -> None:
-    """Ignore what a terminal sends to the whole process group."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Ignore what is sent to a whole process group."""
+    for number in TO_THE_GROUP:
         signal.signal(number, signal.SIG_IGN)
-    # child.py starts this process with SIGINT blocked, so that none can hit before it is ignored.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # child.py starts this process with them blocked, so that none can hit before it is ignored.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_THE_GROUP)
 
 
 def _exit_with_parent() -> None:

@@ -73,6 +73,36 @@ def test_a_signal_drains_what_is_in_flight_and_the_next_call_goes_on(tmp_path: P
     assert len(second.asked) == 76
 
 
+@pytest.mark.parametrize(
+    "signals",
+    [
+        {4.2: signal.SIGTERM, 4.3: signal.SIGTERM},  # timeout: to its child, then to the group
+        {4.2: signal.SIGHUP, 4.5: signal.SIGHUP, 5.1: signal.SIGHUP},  # a shell, a multiplexer, the kernel
+        {4.2: signal.SIGTERM, 4.3: signal.SIGHUP},  # a service manager
+        {4.2: signal.SIGINT, 4.3: signal.SIGINT, 4.4: signal.SIGTERM},  # a terminal, and what had started the run
+        {4.2: signal.SIGINT, 5.8: signal.SIGHUP},  # a person, who then closes the terminal
+        {4.2: signal.SIGHUP, 5.8: signal.SIGHUP},  # a shell that took its time to go
+    ],
+    ids=lambda signals: ",".join(one.name for one in signals.values()),
+)
+def test_one_wish_in_several_signals_still_drains(tmp_path: Path, signals: dict[float, signal.Signals]) -> None:
+    """What comes within a second of the first signal means what it meant, and a closed terminal hurries nobody: what is in
+    flight is waited for."""
+    story = arun_virtually(job_of(tmp_path, 100), lambda _body, _at: "yes", signals=signals)
+    assert story.outcome.exit_code == (130 if signal.SIGINT in signals.values() else 143)
+    assert story.outcome.ok == len(story.asked) == 24
+    assert story.seconds == pytest.approx(6.0, abs=0.5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_wish_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal that comes more than a second after the first does not wait for what is in flight."""
+    story = arun_virtually(job_of(tmp_path, 100), lambda _body, _at: "yes", signals={4.2: signal.SIGINT, 5.3: number})
+    assert story.outcome.exit_code == 130
+    assert (story.outcome.ok, len(story.asked)) == (16, 24)
+    assert story.seconds == pytest.approx(5.3, abs=0.3)
+
+
 def test_a_drain_ends_with_its_grace(tmp_path: Path) -> None:
     """An endpoint that says nothing more is waited for as long as the grace lasts, and no longer."""
     job = job_of(tmp_path, 100, timeouts={"drain": 7.0})
