@@ -21,6 +21,7 @@ from batchrun.runner.assembly import Assembly
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Session, interrupted
+from batchrun.runner.watched import watching
 from batchrun.settings import Settings, explicit
 from batchrun.sources import Source, as_file, failures_named, make_job
 from batchrun.wire.transport import Transport
@@ -132,9 +133,12 @@ async def _arun(
     cut_short: Outcome | None = None
     # taking the lock and giving it back write to the disk too: a signal meanwhile is heard when they have ended
     async with interruptible(signals, hears=begun) as interrupts:
-        with assembly.run_dir.held():
+        with (
+            assembly.run_dir.held(),
+            watching(assembly.job.metrics, assembly.run_dir.url, assembly.endpoint, assembly.note) as watch,
+        ):
             try:
-                return await Session(assembly, interrupts).run(
+                return await Session(assembly, interrupts, watch).run(
                     fresh=fresh, retried=retried, listener=listener, transport=transport
                 )
             except anyio.get_cancelled_exc_class():

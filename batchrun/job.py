@@ -195,6 +195,21 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused_s: float = 600.0
 
 
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[metrics]` (contract.md §5): how a run is watched from elsewhere. Neither ever fails a run; prompts and answers are in
+    neither.
+
+    `listen`  host:port where Prometheus finds the numbers of a call, at /metrics, for as long as it lasts (extra `metrics`)
+    `traces`  the base URL of an OpenTelemetry collector (OTLP over HTTP) that gets a span for a request, as the conventions
+              for generative AI have it (extra `otel`)
+    `share`   of how many requests it gets one, from 0 to 1
+    """
+
+    listen: str | None = None
+    traces: str | None = None
+    share: float = 0.01
+
+
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One job. The field names are the TOML tables of contract.md §5; from Python a table may be given as a dict:
     `Job(input={"path": "rows.jsonl"}, endpoint={"base_url": "embedded:", "model": "m"})`. Raises JobError for a dict that no
@@ -223,10 +238,11 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score: list[Score] = []
     output: Output = Output()
     notify: Notify = Notify()
+    metrics: Metrics = Metrics()
     reuse: list[str] = []
 
     def __post_init__(self) -> None:
-        tables = ("input", "prompt", "endpoint", "limits", "retry", "timeouts", "parse", "output", "notify")
+        tables = ("input", "prompt", "endpoint", "limits", "retry", "timeouts", "parse", "output", "notify", "metrics")
         given = {name: getattr(self, name) for name in tables if isinstance(getattr(self, name), dict)}
         if any(isinstance(price, dict) for price in self.prices.values()):
             given["prices"] = self.prices
@@ -279,6 +295,7 @@ def refuse(job: Job, where: str = "job") -> None:
         ("retry.max_attempts", job.retry.max_attempts, 1),
         ("retry.max_wait_s", job.retry.max_wait_s, 0),
         ("notify.paused_s", job.notify.paused_s, 0),
+        ("metrics.share", job.metrics.share, 0),
         ("retry.longest_wait_s", job.retry.longest_wait_s, 0),
         ("input.limit", job.input.limit, 0),
         ("input.sample", job.input.sample, 1),

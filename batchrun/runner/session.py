@@ -41,6 +41,7 @@ from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
 from batchrun.runner.shards import ShardLoop
 from batchrun.runner.stack import Stack
+from batchrun.runner.watched import Watch
 from batchrun.runner.window import Window
 from batchrun.stop import Stop, StopSign
 from batchrun.wire.transport import Transport
@@ -49,8 +50,9 @@ from batchrun.wire.transport import Transport
 class Session:
     """A run under way. The run directory's lock is held by the caller, who also hears of signals."""
 
-    def __init__(self, assembly: Assembly, interrupts: Interrupts) -> None:
+    def __init__(self, assembly: Assembly, interrupts: Interrupts, watch: Watch) -> None:
         self._assembly = assembly
+        self._watch = watch
         self._interrupts = interrupts
         self._dir = assembly.run_dir
         self._note = assembly.note
@@ -104,7 +106,7 @@ class Session:
             gives_up=self._assembly.job.retry.unanswered == "fail",
         )
         notifier = Notifier(self._assembly.notify, self._dir.url, secret_names(self._assembly.job), self._note)
-        listeners: list[Hear] = [Log(self._dir).hear, notifier.hear]
+        listeners: list[Hear] = [Log(self._dir).hear, notifier.hear, *self._watch.listeners]
         clock = SystemClock()
         counter = Counter(self._dir.say, listeners, Standing(now=clock.now, epoch=clock.epoch))
         try:
@@ -183,6 +185,7 @@ class Session:
         assert isinstance(job.limits.concurrency, int)
         ledger.begin(job.limits.concurrency, stop)
         stack = Stack(job, SystemClock(), stop, backlog, hear, assembly.key_name, assembly.endpoint)
+        self._watch.see(lambda: stack.health.in_flight)
         client = assembly.client(url, wire, raw=job.output.raw, on_limits=stack.limits.learn)
         complete = stack.around(client.complete, ledger, assembly.prices)
         window = Window(complete, lambda: stack.health.in_flight, backlog, ledger, stop, hear, job.limits.concurrency)
