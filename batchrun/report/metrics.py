@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchrun.errors import JobError
-from batchrun.events import Began, Done, Event, Held, Paused, Released, Resumed, Retried, Skipped, Waiting
+from batchrun.events import Began, Done, Event, Held, Kept, Paused, Released, Resumed, Retried, Waiting
 from batchrun.money import usd
 from batchrun.records import Result
 
@@ -83,7 +83,7 @@ class Numbers:
         match event:
             case Done():
                 self._done += 1
-                if not event.stored:
+                if event.asked:
                     result = event.result
                     key = (result.asked_model or result.model or "", result.variant)
                     seen = self._seen.get(key)
@@ -94,7 +94,7 @@ class Numbers:
                 self._retries[str(event.error.kind)] += 1
             case Began():
                 self._requests = event.requests
-            case Skipped():
+            case Kept():
                 self._done += event.requests
             case Paused():
                 self._pauses.add("endpoint")

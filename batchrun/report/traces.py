@@ -48,7 +48,7 @@ def traced(url: str, share: float, run: str, endpoint: str, note: Callable[[str]
     tracer = provider.get_tracer("batchrun")
 
     def hear(event: Event) -> None:
-        if isinstance(event, Done) and not event.stored and is_picked(event.result.request_hash, share):
+        if isinstance(event, Done) and event.asked and is_picked(event.result.request_hash, share):
             result = event.result
             began, ended = times(result)
             name, attributes = described(result, endpoint)

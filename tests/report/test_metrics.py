@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchrun.errors import EndpointError, JobError, Kind
-from batchrun.events import Began, Done, Held, Paused, Released, Resumed, Retried, Skipped, Waiting
+from batchrun.events import Began, Done, Held, Kept, Paused, Released, Resumed, Retried, Waiting
 from batchrun.records import Result
 from batchrun.report.metrics import Numbers, address, served
 from batchrun.report.traces import described, is_picked, traced
@@ -49,14 +49,14 @@ def free_port() -> int:
 
 
 def test_prometheus_reads_what_a_call_came_to() -> None:
-    """Counters are of this call alone, gauges of the whole run; a stored result counts as done and as nothing else."""
+    """Counters are of this call alone, gauges of the whole run; an earlier call's result counts as done and as nothing else."""
     numbers, port = Numbers(), free_port()
     numbers.in_flight = lambda: 7
     with served(f"127.0.0.1:{port}", numbers):
         for event in (
             Began(10),
-            Skipped(4),
-            Done(result(4, total_tokens=9, prompt_tokens=9), stored=True),
+            Kept(4),
+            Done(result(4, total_tokens=9, prompt_tokens=9), asked=False),
             Done(
                 result(5, prompt_tokens=3, completion_tokens=5, total_tokens=8, cost=2_000_000_000_000, latency_s=0.3)
             ),
@@ -180,7 +180,7 @@ def test_a_collector_gets_a_span_for_each_request() -> None:
         notes: list[str] = []
         with traced(url, 1.0, "runs/x", "api.example.com", notes.append) as hear:
             hear(Done(asked))
-            hear(Done(result(2), stored=True))
+            hear(Done(result(2), asked=False))
         assert [span.name for span in spans] == ["chat m"]
         assert spans[0].start_time_unix_nano == 1_700_000_000_000_000_000
         assert spans[0].end_time_unix_nano - spans[0].start_time_unix_nano == 500_000_000
