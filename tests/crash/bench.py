@@ -22,6 +22,8 @@ from batchrun.embedded import Behaviour, embedded_endpoint
 ROOT = Path(__file__).resolve().parents[2]
 WARM = Path(__file__).with_name("warm.py")
 CONCURRENCY = 2
+PID = "{pid}"
+"""In an option of strace: the process's own number."""
 JOB = """
 [input]
 path = "{rows}"
@@ -95,7 +97,7 @@ class Bench:
         self.ledger = ledger
         self._warm = warm
         self._codes: dict[int, int] = {}
-        self._client = httpx.Client(trust_env=False)
+        self._client = patient_client()
         self._teach()
 
     def _teach(self) -> None:
@@ -137,8 +139,7 @@ class Bench:
         pid = self._hear(lambda words: words[0] if len(words) == 1 else None)
         tracer = None
         if strace:
-            line = ["strace", "-f", "-qq", *strace, "-p", str(pid)]
-            tracer = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            tracer = _traced(pid, [option.replace(PID, str(pid)) for option in strace])
         return Running(self, pid, said, before, tracer)
 
     def run(self, folder: Path, *flags: str, **settings: Any) -> Ended:
@@ -172,6 +173,30 @@ class Bench:
             found = wanted(words)
             if found is not None:
                 return found
+
+
+def patient_client() -> httpx.Client:
+    """A client for looks at an endpoint's books: each on a connection of its own, which a busy endpoint comes to behind all
+    that a run that is dead by now had sent.
+    """
+    return httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def _traced(pid: int, options: list[str]) -> "subprocess.Popen[bytes]":
+    """strace on a call that stands still, which goes on once it is held: from its first system call on none is missed."""
+    _await(pid, "State:\tT")
+    line = ["strace", "-f", "-qq", *options, "-p", str(pid)]
+    tracer = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _await(pid, f"TracerPid:\t{tracer.pid}\n")
+    os.kill(pid, signal.SIGCONT)
+    return tracer
+
+
+def _await(pid: int, sign: str) -> None:
+    deadline = time.monotonic() + 20
+    while sign not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, f"strace does not get hold of the run: no {sign!r}"
+        time.sleep(0.001)
 
 
 def _exists(pid: int) -> bool:

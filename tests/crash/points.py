@@ -1,10 +1,12 @@
 """System calls of a run as points at which something can happen to it: traces of strace, and its injections."""
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import Site
+from bench import PID, Bench, Site
 
 KINDS = (
     *("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile", "fallocate"),
@@ -15,11 +17,15 @@ KINDS = (
 )
 WIRE = {"sendto": "POST /", "recvfrom": "HTTP/1.1 200"}
 STAMP = re.compile(r"\d{8}T\d{6}(-\d+)?")
+OF_ITS_WRITER = re.compile(r"(/reserve-.+-)\d+$")
+TRIES = 5
 CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
 
 
 class Point(NamedTuple):
-    """One system call of a run: the `when`-th one of its kind and thread, on `path` where its name is known before."""
+    """One system call of a run: the `when`-th one of its kind and thread, on `path` where its name is known before (PID in
+    it stands for the run's own).
+    """
 
     kind: str
     path: str | None
@@ -59,6 +65,25 @@ class Calls:
         return [*place, "-o", log, "-e", f"trace={point.kind}", "-e", f"inject={point.kind}:{what}:when={when}"]
 
 
+def tried_again(site: Site, trials: Sequence[Callable[[Bench], bool]]) -> list[bool]:
+    """Do the trials, each of which says whether its point was met; one that was not is tried again, a few times.
+
+    A count is one thread's, and which of several threads takes a step is the scheduler's business: on a busy machine often
+    another one than in the recording.
+    """
+    return site.everywhere([partial(_is_met, trial) for trial in trials])
+
+
+def _is_met(trial: Callable[[Bench], bool], bench: Bench) -> bool:
+    return any(trial(bench) for _ in range(TRIES))
+
+
+def assert_met(met: Sequence[bool]) -> None:
+    """Almost all points were met; a few are of one moment alone, as how often a journal is synced."""
+    missed = len(met) - sum(met)
+    assert missed <= max(1, len(met) // 10), f"{missed} of {len(met)} points were not met again, in {TRIES} tries each"
+
+
 def points(lines: list[str], out: str) -> list[Point]:
     """strace -f -y's lines as points. Counts are kept as strace keeps them: for each thread and kind, or path of it."""
     seen: dict[tuple[str, str, str | None], int] = {}
@@ -89,4 +114,5 @@ def _names(rest: str, out: str) -> list[str]:
     """The run directory's paths in a call's arguments: `"path"`, or `fd<path>` as its first one."""
     handle = re.match(r"\d+<([^>]*)>", rest)
     texts = [handle[1]] if handle is not None else re.findall(r'"([^"]*)"', rest)
-    return [text.removeprefix(out[: out.rfind("/") + 1]) for text in texts if text == out or text.startswith(out + "/")]
+    ours = [OF_ITS_WRITER.sub(rf"\1{PID}", text) for text in texts if text == out or text.startswith(out + "/")]
+    return [text.removeprefix(out[: out.rfind("/") + 1]) for text in ours]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from bench import CONCURRENCY, Bench, Ended
 from books import audit
-from points import Calls, Point
+from points import Calls, Point, assert_met, tried_again
 
 ERRORS = ("EIO", "ENOSPC", "EDQUOT")
 REMEDIES = {"EIO": "disk", "ENOSPC": "space", "EDQUOT": "quota"}
@@ -48,10 +48,9 @@ class Trials:
     def refuse(self, trials: list[Trial]) -> None:
         """Try each (point, error, onward); fails with all that was found wrong."""
         assert trials
-        met = self._calls.site.everywhere([partial(self._try, *trial) for trial in trials])
+        met = tried_again(self._calls.site, [partial(self._try, *trial) for trial in trials])
         assert not self._faults, f"{len(self._faults)} faults in {len(met)} trials:\n" + "\n".join(self._faults)
-        # which thread syncs a journal, and how often, is the clock's business: a few points are not met again
-        assert sum(met) >= len(met) - max(1, len(met) // 10)
+        assert_met(met)
 
     def _try(self, point: Point, error: str, onward: bool, bench: Bench) -> bool:
         folder = self._calls.site.fresh()

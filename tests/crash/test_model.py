@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import hypothesis
 import pyarrow.parquet as pq
 import pytest
+from bench import patient_client
 from hypothesis import strategies as st
 from soak import Soak
 
@@ -63,7 +63,7 @@ class Endpoint:
         self.url = url
         self._ledger = ledger
         self._read = 0
-        self._client = httpx.Client(trust_env=False)
+        self._client = patient_client()
 
     def served(self) -> Counter[Ask]:
         """What was asked since the last time, once all that a dead client had sent is read."""

@@ -28,13 +28,9 @@ PR_SET_PTRACER = 0x59616D61
 
 
 def await_tracer() -> None:
+    """Stand still until the tracer has taken hold, and whoever has started it lets this process go on."""
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
-    deadline = time.monotonic() + 20
-    while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
-        if time.monotonic() > deadline:
-            os._exit(99)
-        time.sleep(0.001)
-    time.sleep(0.005)  # seized, and now stopped and followed
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def set_clock(jump_s: float) -> None:
