@@ -202,7 +202,7 @@ class Ledger:
     @property
     def is_dirty(self) -> bool:
         """Whether something was recorded that might not survive a power loss yet."""
-        return any(opened.journal.is_dirty for opened in self._open.values())
+        return any(opened.journal.is_dirty for opened in list(self._open.values()))  # `seal` takes one out meanwhile
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power loss."""
@@ -217,15 +217,17 @@ class Ledger:
         results = sorted(found.results.values(), key=self._order)
         inputs = self._inputs_of(opened.shard)
         part = self._dir.part(number)
+        self._keep(found.outdated())  # where the part stands, the next run takes the journal away unread
         prompts = None if self._prompts_of is None else self._prompts_of(opened.shard, results)
         parts.write_part(part, self._layout, inputs, self._per_row, results, account_in(found), prompts)
-        self._keep(found.outdated())
         del self._open[number]
         opened.journal.close()
         durable.remove([opened.journal.path])
 
     def _keep(self, paid: list[Result]) -> None:
-        """Nothing that was paid for is deleted: answers that became no result go on standing in a journal of their own."""
+        """Nothing that was paid for is deleted: answers that became no result go on standing in a journal of their own, in
+        which a death before their shard is sealed leaves them twice.
+        """
         if not paid:
             return
         with self._keeping:

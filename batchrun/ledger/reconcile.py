@@ -45,7 +45,7 @@ def _set_unreadable_aside(run_dir: RunDir) -> list[str]:
     both = sorted(run_dir.sealed() & run_dir.open_journals())
     names = [run_dir.part(number).name for number in both if not sealed.is_whole(run_dir.part(number))]
     if names:
-        run_dir.store.move(names, _UNREADABLE)
+        run_dir.store.move(names, run_dir.new_folder(_UNREADABLE))
     return names
 
 
@@ -56,8 +56,8 @@ def _unmerge(run_dir: RunDir, old: Shards) -> None:
     if old.shards:
         # all of them, also those that stand already: an earlier attempt may have been cut short
         parts.split(run_dir.results, [run_dir.part(info.number) for info in old.shards])
+    run_dir.summary.remove()  # first: as long as the results stand, this is done again
     run_dir.results.remove()
-    run_dir.summary.remove()
 
 
 def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int], kinds: frozenset[str]) -> int:

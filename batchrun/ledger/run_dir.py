@@ -40,7 +40,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """run.json. `requests` is the fingerprint of all that shapes a request's body; `input` names the files and their
     stamps; times are RFC 3339, UTC: `started_at` of the run's beginning, `resumed_at` of the latest call's. `endpoint`
     is the one that is asked, `state_dir` where the journal and the lock are. `nobody_answered` says that
-    a run was stopped in which no request was ever answered: what failed in it is no failure of its own. `stop` is the
+    a run was stopped in which no request was ever answered: what has failed is no failure of its own, and the next call opens
+    it again. `stop` is the
     kind of the latest call's stop (stop.Stop), empty where it was not stopped. `steered` are the limits that
     were changed while the latest call went on: a call from the directory alone keeps them.
     """
@@ -246,7 +247,7 @@ class RunDir:
             return None
         if self.is_local and self.log.exists():
             names.append(LOG)
-        folder = self._new_folder("set-aside")
+        folder = self.new_folder("set-aside")
         for name in names:
             inner = f"{folder}/{name.rpartition('/')[0]}".rstrip("/")
             if name != self.manifest.name:
@@ -263,7 +264,7 @@ class RunDir:
         names, paths = [file.name for file in files], list(journals)
         if not names and not paths:
             return
-        folder = self._new_folder(_SUPERSEDED)
+        folder = self.new_folder(_SUPERSEDED)
         if names:
             self.store.move(names, folder)
         if paths:
@@ -288,7 +289,7 @@ class RunDir:
         published += [self.part(number) for number in sorted(self.sealed())]
         return [*published, *(self.journal(number) for number in sorted(self.open_journals()))]
 
-    def _new_folder(self, parent: str) -> str:
+    def new_folder(self, parent: str) -> str:
         """A name that no folder has yet: the time, and a number where the second had one already."""
         stem = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         taken = {*self.store.folders(parent), *(path.name for path in (self.state / "superseded").glob("*"))}

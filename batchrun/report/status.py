@@ -3,6 +3,7 @@
 The numbers of sealed shards stand in their parts' footers; open shards are read from their journals.
 """
 
+import contextlib
 import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ class Progress(msgspec.Struct):
 
 
 def read_progress(run_dir: RunDir) -> Progress:
-    """Count parts and open journals."""
+    """Count the results, or parts and open journals."""
+    if run_dir.results.exists():  # merged just now, or about to be split into parts: it has all
+        with contextlib.suppress(LedgerError):
+            return Progress(read_tally(run_dir.results))
     found = Progress(Tally())
     opened = sorted(run_dir.open_journals() - run_dir.sealed())
     counted = {number for number in opened if _add_journal(found, run_dir.journal(number))}

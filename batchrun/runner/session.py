@@ -74,7 +74,8 @@ class Session:
             if inventory.rows and (aside := self._dir.set_aside()) is not None:
                 self._note(f"the old run is set aside in {aside}")
         earlier = manifest = self._dir.read_manifest()
-        if manifest is not None and manifest.nobody_answered and manifest.counts.failed:
+        unanswered = manifest is not None and manifest.nobody_answered
+        if unanswered:
             retried = frozenset()
         preparation = Preparation(self._assembly, check, retried=retried)
         if inventory is None:
@@ -96,6 +97,8 @@ class Session:
         if not self._dir.is_local:
             self._note(f"the journal and the lock of {self._dir.url} are kept on this machine, in {self._dir.state}")
         manifest = self._assembly.manifest("running", inventory, None if manifest is None else manifest.started_at)
+        # until the failures are opened again: a call that dies before that leaves it to the next one
+        manifest = msgspec.structs.replace(manifest, nobody_answered=unanswered)
         try:
             self._dir.write_manifest(manifest)
         except LedgerError as error:  # nothing has been sent
@@ -111,6 +114,9 @@ class Session:
         counter = Counter(self._dir.say, listeners, Standing(now=clock.now, epoch=clock.epoch))
         try:
             await anyio.to_thread.run_sync(preparation.settle, inventory)
+            if unanswered:
+                manifest = msgspec.structs.replace(manifest, nobody_answered=False)
+                self._dir.write_manifest(manifest)
             if listener is not None:
                 listeners.append(listener(manifest.counts.requests, self._assembly.prices))
             resumed = earlier is not manifest
@@ -253,7 +259,7 @@ class Session:
         with contextlib.suppress(LedgerError):
             done = read_progress(self._dir)
             counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
-            nobody = stop.exit_code == LedgerError.exit_code and not counts.ok
+            nobody = stop.exit_code == LedgerError.exit_code and not counts.ok and counts.failed > 0
             self._dir.write_manifest(
                 msgspec.structs.replace(
                     manifest,

@@ -8,10 +8,13 @@ import pyarrow as pa
 import pytest
 
 from batchrun.errors import Kind
+from batchrun.ledger import parts
+from batchrun.ledger.identity import Shards
 from batchrun.ledger.journal import opened_line, replay
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import KEPT, Ledger, OpenShard
 from batchrun.ledger.parts import read_results
+from batchrun.ledger.reconcile import reconcile
 from batchrun.ledger.run_dir import RunDir
 from batchrun.money import Cost
 from batchrun.records import Request, Result, Row, Shard, ShardInfo
@@ -111,3 +114,43 @@ def test_what_was_paid_for_no_result_is_remembered(book: Book) -> None:
     assert book.opened.tallies[KEY].cost == Cost(333, 44)
     book.begin()
     assert book.opened.tallies[KEY].cost == Cost(333, 44)
+
+
+def test_an_answer_that_was_found_wrong_outlives_a_death_while_its_shard_is_sealed(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the part stands, the next run gives the journal up for it: what is in no part is kept elsewhere before that."""
+    write_part = parts.write_part
+
+    def then_dies(*args: Any) -> None:
+        write_part(*args)
+        raise RuntimeError("killed")
+
+    for row, texts in ((0, ("not JSON", "{}")), (1, ("fine",))):
+        for text in texts:
+            book.ledger.sent(book.opened, book.requests[row], 7)
+            book.ledger.paid(book.opened, book.answer(row, text))
+        book.ledger.record(book.opened, book.answer(row, texts[-1]))
+    monkeypatch.setattr(parts, "write_part", then_dies)
+    with pytest.raises(RuntimeError, match="killed"):
+        book.ledger.seal(book.opened)
+    assert book.run_dir.part(0).exists()
+    shards = Shards("r", "c", (book.shard.info,))
+    assert reconcile(book.run_dir, shards, shards) == []
+    assert not book.run_dir.journal(0).exists()
+    assert [one.completion for one in replay(book.run_dir.state / KEPT).paid[KEY]] == ["not JSON"]
+
+
+def test_what_is_to_be_synced_may_be_sealed_meanwhile(book: Book) -> None:
+    """A thread seals a shard while the loop looks whether any has something to be synced."""
+
+    class Looked:
+        """A journal at which the look is met by the end of another shard."""
+
+        is_dirty = property(lambda _self: bool(book.ledger.seal(other)))
+
+    info = msgspec.structs.replace(book.shard.info, number=1)
+    other, _done = book.ledger.open(Shard(info, [], book.shard.table[:0]), [], [])
+    book.opened.journal = Looked()  # type: ignore[assignment]
+    assert not book.ledger.is_dirty
+    assert book.run_dir.part(1).exists()

@@ -17,6 +17,7 @@ from batchrun.embedded.app import build_app
 from batchrun.embedded.tokens import Tokenizer
 from batchrun.events import Kept
 from batchrun.report.status import read_status
+from batchrun.runner import prepare
 from virtual import EPOCH, Said, arun_virtually, job_of, prompt_of
 
 
@@ -193,3 +194,23 @@ def test_a_run_that_goes_on_says_first_what_it_had(tmp_path: Path) -> None:
     kept = next(event for _at, event in second.heard if isinstance(event, Kept))
     assert kept == Kept(had, 0, tokens=15 * had, cost=20 * 10**6 * had)
     assert second.outcome.asked == 4000 - had
+
+
+def test_a_run_that_takes_up_an_unanswered_one_may_die_in_doing_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed while nobody was answered is asked again, also where the call that was to do it died before it had begun."""
+
+    def dies(*_args: Any) -> int:
+        raise RuntimeError("killed")
+
+    job = job_of(tmp_path, 40)
+    unanswered = arun_virtually(job, lambda _body, _at: 400)
+    assert unanswered.outcome.exit_code == 3
+    assert unanswered.outcome.failed
+    with monkeypatch.context() as broken, pytest.raises(ExceptionGroup):
+        broken.setattr(prepare, "reopen_failed", dies)
+        arun_virtually(job, lambda _body, _at: "yes")
+    assert arun_virtually(job, lambda _body, _at: "yes").counts() == (40, 0)
+    again = arun_virtually(job, lambda _body, _at: "yes")
+    assert (again.counts(), again.asked) == ((40, 0), [])
