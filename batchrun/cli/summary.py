@@ -12,20 +12,21 @@ def command(
     run_dir: Annotated[str, typer.Argument(metavar="DIR", help="The run directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Show the cost summary."""
-    from batchrun.cli.table import cost_table, prices_line
-    from batchrun.errors import JobError
-    from batchrun.ledger.run_dir import RunDir
-    from batchrun.report.summary import read_summary
+    """Show the cost summary. Of a run that is under way or has stopped, that of the results there are."""
+    from batchrun.cli.table import cost_table, prices_line, say
+    from batchrun.report.summary import read_summary, summed
+    from batchrun.runner.reading import Reading
 
-    summary = RunDir(run_dir).summary
-    if not summary.exists():
-        raise JobError(
-            f"{run_dir}: no cost_summary.parquet yet; it is written when the run is complete (see batchrun status)"
-        )
-    rows = read_summary(summary)
+    reading = Reading(run_dir)
+    summary = reading.run_dir.summary
+    is_whole = reading.state == "complete" and summary.exists()
+    rows = read_summary(summary) if is_whole else summed(reading.results())
+    if missing := 0 if is_whole else reading.requests - rows[-1]["requests"]:
+        say(f"{missing} of {reading.requests} requests have no result yet: {reading.why_missing}")
     if as_json:
-        print(json.dumps({"rows": rows[:-1], "total": rows[-1]}, default=str))
+        shown = {"rows": rows[:-1], "total": rows[-1], "state": reading.state, "missing": missing}
+        print(json.dumps(shown, default=str))
         return
     print(cost_table(rows))
-    print(prices_line(rows[-1]))
+    if rows[-1]["price_source"]:
+        print(prices_line(rows[-1]))

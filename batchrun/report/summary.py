@@ -4,6 +4,7 @@ Nothing is priced here: what the results cost stands in them, and is summed as i
 file is held against the results' columns.
 """
 
+import datetime
 from array import array
 from collections.abc import Iterable
 from typing import Any
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
     ]
 )
 TOTAL = "total"
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _UNPRICED = b"batchrun.unpriced"
 _SUMS = (
     "attempts",
@@ -105,31 +107,37 @@ class _Group(msgspec.Struct):
         return "; ".join(self.reasons) or None
 
 
+def summed(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """The rows of a cost summary of these results, the total last; `unpriced` says how many of a row's results have no known
+    price.
+    """
+    groups: dict[tuple[str, str, str], _Group] = {}
+    latencies: dict[tuple[str, str, str], tuple[array[float], array[float]]] = {}
+    total = _Group()
+    everything = (array("d"), array("d"))
+    for result in results:
+        key = (result.endpoint or "", result.model or "", result.variant)
+        group = groups.setdefault(key, _Group())
+        timed = latencies.setdefault(key, (array("d"), array("d")))
+        for one, (latency, first) in ((group, timed), (total, everything)):
+            one.add(result)
+            if result.status == "ok" and result.latency_s is not None:
+                latency.append(result.latency_s)
+            if result.first_token_s is not None:
+                first.append(result.first_token_s)
+    # in the order in which results name them first: a sweep's
+    rows = [_row(*key, group, *latencies[key]) for key, group in groups.items()]
+    return [*rows, _row("", TOTAL, "", total, *everything)]
+
+
 def write_summary(results: Iterable[Stored], target: Stored) -> tuple[int, int]:
     """Write cost_summary.parquet from results, and hold it against them; returns (ok, failed).
 
     Raises BooksError where the file's sums are not those of the results' columns.
     """
     files = list(results)
-    groups: dict[tuple[str, str, str], _Group] = {}
-    latencies: dict[tuple[str, str, str], tuple[array[float], array[float]]] = {}
-    total = _Group()
-    everything = (array("d"), array("d"))
-    for file in files:
-        for result in read_results(file, whole=False):
-            key = (result.endpoint or "", result.model or "", result.variant)
-            group = groups.setdefault(key, _Group())
-            timed = latencies.setdefault(key, (array("d"), array("d")))
-            for one, (latency, first) in ((group, timed), (total, everything)):
-                one.add(result)
-                if result.status == "ok" and result.latency_s is not None:
-                    latency.append(result.latency_s)
-                if result.first_token_s is not None:
-                    first.append(result.first_token_s)
-    ordered = list(groups)  # as results name them first: a sweep's order
-    rows = [_row(*key, groups[key], *latencies[key]) for key in ordered]
-    rows.append(_row("", TOTAL, "", total, *everything))
-    unpriced = [*(groups[key].unpriced for key in ordered), total.unpriced]
+    rows = summed(result for file in files for result in read_results(file, whole=False))
+    unpriced = [row["unpriced"] for row in rows]
     with target.replacing() as temporary:
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         table = table.replace_schema_metadata({_UNPRICED: msgspec.json.encode(unpriced)})
@@ -139,7 +147,7 @@ def write_summary(results: Iterable[Stored], target: Stored) -> tuple[int, int]:
     except BooksError:
         target.remove()
         raise
-    return total.ok, total.requests - total.ok
+    return rows[-1]["ok"], rows[-1]["failed"]
 
 
 def read_summary(file: Stored) -> list[dict[str, Any]]:
@@ -207,9 +215,14 @@ def _row(
         "latency_p99_s": _quantile(ordered, 0.99),
         "first_token_p50_s": _quantile(firsts, 0.5),
         "output_tokens_per_s": group.sums["completion_tokens"] / span if span > 0 else None,
-        "started_at": group.started,
-        "finished_at": group.finished,
+        "started_at": _moment(group.started),
+        "finished_at": _moment(group.finished),
+        "unpriced": group.unpriced,
     }
+
+
+def _moment(microseconds: int | None) -> datetime.datetime | None:
+    return None if microseconds is None else _EPOCH + datetime.timedelta(microseconds=microseconds)
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

@@ -91,6 +91,13 @@ class Reading:
         for _number, results in self.held.open_results():
             yield from (one for one in results if one.status != "ok")
 
+    def results(self) -> Iterator[Result]:
+        """The results there are, without raw bodies and vectors, and of open shards behind those of sealed ones."""
+        for file in self.held.results:
+            yield from parts.read_results(file, whole=False)
+        for _number, results in self.held.open_results():
+            yield from results
+
     def found(self, column: str, value: int | str) -> Iterator[Any]:
         """The results that have a value in a column of theirs, as pyarrow Tables."""
         for file in self.held.results:

@@ -48,6 +48,21 @@ def test_an_export_of_a_stopped_run_says_what_is_missing(stopped: Any) -> None:
     assert pq.read_table(stopped.folder / "half.parquet").num_rows == done
 
 
+def test_the_summary_of_a_stopped_run_is_of_the_results_there_are(stopped: Any) -> None:
+    """It sums what there is, sealed or not, and says how many are missing and why; complete, nothing is missing."""
+    done = stopped.status()["done"]
+    process = stopped.batchrun("summary", stopped.out)
+    assert process.returncode == 0
+    assert f"{len(ROWS) - done} of {len(ROWS)} requests have no result yet" in process.stderr
+    assert "goes on" in process.stderr
+    found = json.loads(stopped.batchrun("summary", stopped.out, "--json").stdout)
+    assert found["total"]["requests"] == done
+    assert found["missing"] == len(ROWS) - done
+    stopped.run(code=1)
+    found = json.loads(stopped.batchrun("summary", stopped.out, "--json").stdout)
+    assert (found["total"]["requests"], found["missing"], found["state"]) == (len(ROWS), 0, "complete")
+
+
 def test_a_run_under_way_is_read_without_disturbing_it(start: Callable[..., Any]) -> None:
     """Copies, failures and single rows are there while the run goes on, and it ends as if nobody had looked."""
     job = start(faults=parse_faults(REFUSED), first_token_s=0.2, slots=4)
