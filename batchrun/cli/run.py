@@ -4,6 +4,7 @@ import shlex
 import sys
 from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from batchrun.cli import flags
@@ -31,27 +32,33 @@ def command(
     ] = False,
     retry_kinds: Annotated[str, typer.Option(flags.RETRY_KINDS, hidden=True)] = "",
     progress: Annotated[
-        Literal["auto", "bar", "log", "none"], typer.Option("--progress", help="What to show while it runs.")
+        Literal["auto", "bar", "log", "json", "none"],
+        typer.Option("--progress", help="What to show while it runs; json: a JSON line on stderr for each record."),
     ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="At the end one JSON object on stdout, no table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
 ) -> None:
     """Run a job, or resume it: the same command again goes on where it stopped."""
     stdout_matters_less()
     from batchrun import api
     from batchrun.interrupts import ignore_the_rest
+    from batchrun.report.following import Following
     from batchrun.report.progress import Progress
 
     mode = "none" if quiet else progress
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "log"
-    shown: list[Progress] = []
+    following = Following() if mode == "json" else None  # notes come before there is anything to follow
+    shown: list[Progress | Following] = []
 
     def listener(total: int, _prices: Any) -> Hear:
-        shown.append(Progress(mode, total))
+        shown.append(following or Progress(mode, total))
         return shown[0].hear
 
     def note(message: str) -> None:
-        if not quiet:
+        if following is not None:
+            following.note(message)
+        elif not quiet:
             say(message)
 
     try:
@@ -69,10 +76,12 @@ def command(
             one.close()
     if outcome.exit_code > 128:
         ignore_the_rest()
-    if outcome.message is not None:
+    if outcome.message is not None and following is None:
         say(outcome.message)
         say(f"to go on: batchrun run {shlex.quote(outcome.path)}")
-    if not quiet and outcome.message is None:
+    if as_json:
+        print(msgspec.json.encode(_told(outcome)).decode())
+    elif not quiet and outcome.message is None:
         if outcome.requests:
             rows = outcome.rows
             print(cost_table(rows))
@@ -86,3 +95,20 @@ def command(
         where = f" → {outcome.results_path}" if outcome.requests else ""
         print(f"{outcome.ok} ok, {outcome.failed} failed of {outcome.requests} requests{where}")
     raise typer.Exit(outcome.exit_code)
+
+
+def _told(outcome: Any) -> dict[str, Any]:
+    """What `--json` says of a call: paths as people give them, money in dollars, null where it is not known."""
+    return {
+        "path": outcome.path,
+        "state": "complete" if outcome.message is None else "stopped",
+        "exit_code": outcome.exit_code,
+        "message": outcome.message,
+        "requests": outcome.requests,
+        "ok": outcome.ok,
+        "failed": outcome.failed,
+        "asked": outcome.asked,
+        "cost_usd": outcome.cost_usd,
+        "results": outcome.results_path or None,
+        "summary": outcome.rows,
+    }

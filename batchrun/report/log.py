@@ -9,35 +9,17 @@ import contextlib
 import datetime
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from batchrun.events import (
-    Began,
-    Done,
-    Draining,
-    Dropped,
-    Ended,
-    Event,
-    Held,
-    Learnt,
-    Narrowed,
-    Paused,
-    Released,
-    Resumed,
-    Retried,
-    Steered,
-    Waiting,
-)
 from batchrun.ledger.durable import FILE_MODE
 from batchrun.ledger.run_dir import RunDir
+from batchrun.report.teller import Teller
 
 MOST_BYTES = 2 << 20
-_RETRIES_EVERY_S = 60.0
 _LONGEST = 500
 _OLDER = "log-older.jsonl"
 
@@ -47,76 +29,13 @@ class Log:
 
     def __init__(self, run_dir: RunDir, now: Callable[[], float] = time.time, most_bytes: int = MOST_BYTES) -> None:
         self._path, self._older = run_dir.log, run_dir.state / _OLDER
-        self._now = now
         self._most_bytes = most_bytes
-        self._retries: Counter[str] = Counter()
-        self._since = 0.0
-        self._failed: set[str] = set()
+        self.hear = Teller(self._write, now).hear
 
-    def hear(self, event: Event) -> None:
-        """Write what one event is worth."""
-        if self._retries and self._now() - self._since >= _RETRIES_EVERY_S:
-            self._tell_retries()
-        match event:
-            case Done():
-                if event.result.error_kind is not None and event.asked:
-                    self._first_failure(event)
-            case Retried():
-                if not self._retries:
-                    self._since = self._now()
-                self._retries[str(event.error.kind)] += 1
-            case Began():
-                how = "resumed" if event.resumed else "started"
-                self._write(how, requests=event.requests, **({"broke_off": True} if event.broke_off else {}))
-            case Paused():
-                self._write("paused", kind=str(event.error.kind), message=event.error.message)
-            case Resumed():
-                self._write("going on", after_s=round(event.after_s, 1), answered=event.answered)
-            case Waiting():
-                self._write("waiting", seconds=event.seconds, message=event.error.message)
-            case Learnt():
-                self._write("limits learnt", model=event.model, limits=event.limits)
-            case Dropped():
-                self._write("limits dropped", model=event.model, units=event.units)
-            case Narrowed():
-                self._write("fewer at once", places=event.places, broken=event.broken)
-            case Held():
-                self._write("held")
-            case Released():
-                self._write("released", after_s=round(event.after_s, 1))
-            case Steered():
-                self._write("limits set", limits=event.limits)
-            case Draining():
-                self._write("draining", in_flight=event.in_flight, grace_s=event.grace_s)
-            case Ended():
-                self._ended(event)
-
-    def _ended(self, event: Ended) -> None:
-        if self._retries:
-            self._tell_retries()
-        counts = {"ok": event.ok, "failed": event.failed, "exit_code": event.exit_code}
-        if event.message is None:
-            self._write("complete", **counts)
-        else:
-            self._write("stopped", message=event.message, **counts)
-
-    def _first_failure(self, event: Done) -> None:
-        result = event.result
-        kind = result.error_kind or ""
-        if kind in self._failed:
-            return
-        self._failed.add(kind)
-        self._write("first failure", kind=kind, row=result.row, id=result.id, message=result.error_message or "")
-
-    def _tell_retries(self) -> None:
-        self._write("retries", kinds=dict(self._retries.most_common()), seconds=round(self._now() - self._since))
-        self._retries.clear()
-
-    def _write(self, event: str, **what: Any) -> None:
-        at = datetime.datetime.fromtimestamp(self._now()).astimezone().isoformat(timespec="milliseconds")
-        said = {name: _short(value) if isinstance(value, str) else value for name, value in what.items()}
+    def _write(self, told: dict[str, Any]) -> None:
+        said = {name: _short(value) if isinstance(value, str) else value for name, value in told.items()}
         with contextlib.suppress(OSError, ValueError):
-            self._append(msgspec.json.encode({"at": at, "event": event, **said}) + b"\n")
+            self._append(msgspec.json.encode(said) + b"\n")
 
     def _append(self, line: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
