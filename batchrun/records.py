@@ -213,9 +213,9 @@ class ShardInfo(msgspec.Struct, frozen=True):
     """A slice of consecutive input rows. `file` and `offset` say where its first row starts: a byte offset in a JSONL
     file (before decompression where there is none, after it otherwise), a row number in a Parquet file.
 
-    `named` says that some row of the input has an id of its own, `repeated` are the rows whose custom_id stands in an
-    earlier row too. `skipped` rows before its first are not asked since `where` does not hold for them; `picked` are its rows
-    where they are a sample's.
+    `id_marks` is how often the number of a row without an id is marked, 0 where no row of the input has one; `repeated` are
+    the rows whose custom_id stands in an earlier row too. `skipped` rows before its first are not asked since `where` does
+    not hold for them; `picked` are its rows where they are a sample's.
     """
 
     number: int
@@ -225,7 +225,7 @@ class ShardInfo(msgspec.Struct, frozen=True):
     offset: int
     line: int
     digest: str
-    named: bool = False
+    id_marks: int = 0
     repeated: tuple[int, ...] = ()
     skipped: int = 0
     picked: tuple[int, ...] = ()

@@ -3,12 +3,15 @@
 import decimal
 import hashlib
 import math
+import re
 import sqlite3
 from typing import Any
 
 import msgspec
 
 _encode = msgspec.json.encode
+_MARK = "row:"
+_MARKED = re.compile(rf"((?:{_MARK})+)[0-9]+")
 
 
 def id_text(value: Any) -> str | None:
@@ -31,9 +34,15 @@ def id_text(value: Any) -> str | None:
     return _encode(value).decode() if isinstance(value, bool | list | dict) else str(value)
 
 
-def fallback(number: int, *, others_have_one: bool) -> str:
-    """The id of a row that has none: its number. Beside ids that rows have of their own, a text that is not one of those."""
-    return f"row:{number}" if others_have_one else str(number)
+def marks_beside(own: str) -> int:
+    """How many marks the ids of rows without one need beside a row's own id, so that none of them can be the same."""
+    found = _MARKED.fullmatch(own)
+    return 1 if found is None else len(found[1]) // len(_MARK) + 1
+
+
+def fallback(number: int, marks: int) -> str:
+    """The id of a row that has none: its number, marked where other rows have ids of their own."""
+    return f"{_MARK * marks}{number}"
 
 
 class SeenIds:

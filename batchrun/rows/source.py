@@ -18,7 +18,7 @@ from batchrun.rows import columns, files
 from batchrun.rows.batch_line import answer_bytes, is_batch_line
 from batchrun.rows.delimited import DelimitedReader
 from batchrun.rows.files import InputFile
-from batchrun.rows.ids import SeenIds, fallback, id_text
+from batchrun.rows.ids import SeenIds, fallback, id_text, marks_beside
 from batchrun.rows.jsonl import JsonlReader
 from batchrun.rows.parquet import ParquetReader
 from batchrun.rows.pieces import Reader
@@ -100,8 +100,8 @@ class Source:
             more = f" ({bad - 1} more rows have a fault)" if bad > 1 else ""
             remedy = 'correct the row, or record such rows as failed: [input] on_bad_row = "fail"'
             raise JobError(f"{first_fault}{more}\n{remedy}")
-        if ids.found:
-            shards = [msgspec.structs.replace(info, named=True) for info in shards]
+        if ids.marks:
+            shards = [msgspec.structs.replace(info, id_marks=ids.marks) for info in shards]
         schema = types.schema() if self._reader.schema is None else self._reader.schema
         encoded = base64.b64encode(schema.serialize().to_pybytes()).decode()
         return Inventory(self.files, sum(info.rows for info in shards), tuple(shards), encoded, bad)
@@ -114,7 +114,7 @@ class Source:
             self._cursor = (info.number, self._cut(info, frozenset(info.picked) or None))
         cut = self._cursor[1]
         found, taken, table = next(cut, (None, [], None))
-        if found is None or found != msgspec.structs.replace(info, named=False, repeated=()):
+        if found is None or found != msgspec.structs.replace(info, id_marks=0, repeated=()):
             name = self.files[info.file].name
             raise JobError(f"{name}: changed while the run was reading it; run the same command again")
         self._cursor = (info.number + 1, cut)
@@ -146,7 +146,7 @@ class Source:
                     error
                     or f"custom_id {str(found)[:_SHOWN]!r} stands in an earlier row too; give each row one of its own"
                 )
-            text = fallback(number, others_have_one=info.named) if found is None else found
+            text = fallback(number, info.id_marks) if found is None else found
             yield Row(number, text, piece.data, where, error, self._reader.names, self._reader.filled)
 
     def _cut(self, place: ShardInfo, chosen: frozenset[int] | None) -> Iterator[tuple[ShardInfo, list[Taken], Any]]:
@@ -199,11 +199,11 @@ class Source:
 
 
 class _Ids:
-    """What a scan learns of ids: whether rows have some of their own, and which stand twice."""
+    """What a scan learns of ids: how those of rows without one are marked, and which stand twice."""
 
     def __init__(self) -> None:
         self._seen = SeenIds()
-        self.found = False
+        self.marks = 0
         self._twice = 0
         self._first = ""
 
@@ -214,7 +214,7 @@ class _Ids:
             own = own_id(row.data)
             if own is None:
                 continue
-            self.found = True
+            self.marks = max(self.marks, marks_beside(own))
             if self._seen.add(own):
                 if is_batch_line(row.data):
                     repeated.append(row.index)

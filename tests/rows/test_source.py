@@ -275,6 +275,23 @@ def test_a_rows_number_is_nobodys_id(tmp_path: Path) -> None:
     assert ids == ["row:0", "0", "3", "row:3"]
 
 
+COLLISIONS: list[tuple[list[Any], list[str]]] = [
+    (["row:1", None], ["row:1", "row:row:1"]),
+    ([None, "row:0", None], ["row:row:0", "row:0", "row:row:2"]),
+    (["row:row:1", None, "row:7"], ["row:row:1", "row:row:row:1", "row:7"]),
+    (["row:x", None, "row:", "arow:3"], ["row:x", "row:1", "row:", "arow:3"]),
+]
+
+
+@pytest.mark.parametrize(("own", "expected"), COLLISIONS)
+def test_an_id_that_looks_like_a_rows_number(tmp_path: Path, own: list[Any], expected: list[str]) -> None:
+    """Whatever ids people give, a row without one gets an id that no other row has."""
+    (tmp_path / "a.jsonl").write_bytes(encoded([{"id": one} for one in own]))
+    reader = source(str(tmp_path / "a.jsonl"), 2)
+    ids = [row.id for info in reader.scan(no_fault).shards for row in reader.read(info).rows]
+    assert ids == expected
+
+
 BATCH = [{"custom_id": name, "body": {}} for name in ("a", "b", "a", "c", "b")]
 
 
