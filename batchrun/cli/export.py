@@ -11,7 +11,9 @@ EXAMPLES = "batchrun export runs/reviews reviews.csv · batchrun export runs/rev
 
 def command(
     run_dir: Annotated[str, typer.Argument(metavar="DIR", help="The run directory.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Ending in .parquet, .jsonl or .csv.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Ending in .parquet, .jsonl or .csv; may be in a bucket.")
+    ],
     form: Annotated[str | None, typer.Option("--format", help="openai-batch (not yet supported).")] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept that results are still missing: exit 0 all the same.")

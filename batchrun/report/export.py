@@ -1,16 +1,19 @@
 """Results in other formats: a copy for people and tools that don't read Parquet. A part at a time, never all rows."""
 
+import contextlib
 import csv
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow.parquet as pq
 
 from batchrun.errors import JobError
 from batchrun.ledger.durable import SHARED_MODE, replacing
 from batchrun.ledger.parts import read_groups, read_schema
-from batchrun.ledger.store import Stored
+from batchrun.ledger.store import Stored, is_object_url, object_store
 from batchrun.report import plain
 
 
@@ -21,15 +24,31 @@ def export(files: Sequence[Stored], target: str) -> int:
 
 def write(schema: Any, tables: Iterable[Any], target: str) -> int:
     """Write pyarrow Tables of one schema to `target`, as `export` does."""
-    path = Path(target)
     writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
-    writer = writers.get(path.suffix.lower())
+    in_bucket = is_object_url(target)
+    writer = writers.get(PurePosixPath(urlsplit(target).path if in_bucket else target).suffix.lower())
     if writer is None:
         raise JobError(f"{target}: unknown format; end the name in .parquet, .jsonl or .csv")
-    if not path.parent.is_dir():
-        raise JobError(f"{target}: the folder {path.parent} does not exist")
-    with replacing(path, SHARED_MODE) as temporary:
+    with _uploaded(target) if in_bucket else _placed(Path(target)) as temporary:
         return writer(schema, tables, temporary)
+
+
+def _placed(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """A local file, there once it is whole."""
+    if not path.parent.is_dir():
+        raise JobError(f"{path}: the folder {path.parent} does not exist")
+    return replacing(path, SHARED_MODE)
+
+
+@contextlib.contextmanager
+def _uploaded(url: str) -> Iterator[Path]:
+    """A file in a bucket, made here and put there whole; the URL may have a query, as a run's may."""
+    parts = urlsplit(url)
+    folder, _, name = parts.path.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="batchrun-export-") as scratch:
+        store = object_store(urlunsplit(parts._replace(path=folder)), Path(scratch))
+        with store.replacing(unquote(name)) as temporary:
+            yield temporary
 
 
 def _tables(files: Sequence[Stored]) -> Iterator[Any]:

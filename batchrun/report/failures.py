@@ -33,7 +33,7 @@ REMEDIES = {
     Kind.BAD_REQUEST: "the endpoint refuses these requests as they are: change the row, the prompt or [params]",
     Kind.CONTENT_FILTER: "the endpoint's filter refuses these prompts: change the rows, or ask another model",
     Kind.NOT_FOUND: "check [endpoint] base_url and model (--base-url, --model)",
-    Kind.CREDENTIALS: "check the key, and what it may use, then --retry-failed",
+    Kind.CREDENTIALS: "check the key and what it may use, or what the named firewall or proxy allows, then --retry-failed",
     Kind.CREDIT: "top up the account, or raise its limit, then --retry-failed",
     Kind.BAD_ROW: "correct the row in the input, then run the same command again",
 }

@@ -110,11 +110,13 @@ class Progress:
                 self.say(f"stopping: {wait} (Ctrl-C again to end at once)")
 
     def _waiting(self, event: Waiting) -> None:
-        said = "a quota is spent, and nobody says until when"
         if event.seconds is not None:
             until = moment(time.time(), event.seconds)
             said = f"the endpoint asks to wait {clock(event.seconds)}, until {until}"
-        more = ", with one probe now and then" if event.probed else ""
+            more = ", with one probe now and then" if event.probed else ""
+        else:
+            said = f"the quota of a {event.error.quota} is spent" if event.error.quota else "a quota is spent"
+            more = "; the endpoint does not say when it is renewed, so one probe is sent now and then"
         self.say(f"{_time()} {said}{more}: {event.error.message}")
 
     def _kept(self) -> None:

@@ -16,7 +16,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Namespace, missing
 
 from batchrun.rows.media import as_base64, data_url
 
@@ -40,6 +40,16 @@ _BY_FILTER = {"strip": "trim", "upper": "upper", "lower": "lower", "title": "tit
 
 class NotDataError(Exception):
     """A value that can't be put into a prompt; the message names it."""
+
+
+class Missing(jinja2.StrictUndefined):
+    """A name that no column has; it is told as it was written."""
+
+    __slots__ = ()
+
+    def __init__(self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = None) -> None:
+        name = name.removeprefix(HIDDEN) if isinstance(name, str) else name
+        super().__init__(hint, obj, name, exc or jinja2.UndefinedError)
 
 
 class NoTextError(jinja2.UndefinedError):
@@ -203,7 +213,7 @@ def _listed(filter_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _environment() -> Environment:
-    made = Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=as_text)
+    made = Environment(undefined=Missing, autoescape=False, keep_trailing_newline=True, finalize=as_text)
     called = {name: made.globals[name] for name in _CALLED}
     made.globals.clear()
     made.globals.update({HIDDEN + name: function for name, function in called.items()})

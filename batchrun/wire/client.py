@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _MESSAGE_CHARS = 1000
 _BODY_CHARS = 2000
 _SHOWN_CHARS = 200
+_TIMED_OUT = "each attempt may have been billed"
 _SHORTEST_IN_ANSWERS = 12
 _KEPT = (
     "raw",
@@ -142,7 +143,7 @@ class Client:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
         if deadline.scope.cancelled_caught and not _is_whole(decoder, request):
-            raise decoder.settle(EndpointError(Kind.TIMEOUT, deadline.message(), unconfirmed=True))
+            raise decoder.settle(EndpointError(Kind.TIMEOUT, deadline.message(), unconfirmed=True, remedy=_TIMED_OUT))
         latency_s = deadline.latency_s()
         try:
             answer = decoder.finish()

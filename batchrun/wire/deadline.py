@@ -90,13 +90,13 @@ class Deadline:
         return (self._now() if end is None else end) - self._start
 
     def message(self) -> str:
-        """Which of the deadlines it was that passed."""
+        """Which of the deadlines it was that passed, and that it can be raised."""
         timeouts = self._timeouts
         if self._now() - self._start >= timeouts.total * 0.999:
-            return f"no whole answer in {timeouts.total:g} s ([timeouts] total)"
+            return f"no whole answer in {timeouts.total:g} s: raise [timeouts] total (--timeout)"
         if self.first_token_s is None and self._stream:
-            return f"no content in {timeouts.first_token:g} s ([timeouts] first_token)"
-        return f"no further content in {timeouts.between_tokens:g} s ([timeouts] between_tokens)"
+            return f"no content in {timeouts.first_token:g} s: raise [timeouts] first_token"
+        return f"no further content in {timeouts.between_tokens:g} s: raise [timeouts] between_tokens"
 
     def _at_most(self, seconds: float) -> None:
         self.scope.deadline = min(self.scope.deadline, anyio.current_time() + seconds)

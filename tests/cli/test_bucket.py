@@ -130,6 +130,21 @@ def test_a_run_in_a_bucket(bucket: Bucket) -> None:
     assert SECRET not in kept + shown
 
 
+def test_an_export_into_a_bucket(bucket: Bucket) -> None:
+    """The file's URL takes the bucket's query as that of a run does."""
+    bucket.rows(range(3))
+    bucket.run()
+    target = f"s3://runs/{bucket.name}/a copy.csv"
+    process = bucket.batchrun("export", bucket.url, target + bucket.query, env=bucket.environ)
+    assert process.returncode == 0, process.stderr
+    with bucket.filesystem.open_input_file(target.removeprefix("s3://")) as copy:
+        assert copy.size() > 100
+    lost = bucket.batchrun("export", bucket.url, target.replace("runs", "none") + bucket.query, env=bucket.environ)
+    assert lost.returncode in (2, 3)
+    assert "Traceback" not in lost.stderr
+    assert "s3://none" in lost.stderr
+
+
 def test_a_change_in_a_bucket_asks_only_what_is_new(bucket: Bucket) -> None:
     """Appended rows, a changed parameter and back, `--fresh`: the same rules as in a folder, nothing deleted."""
     bucket.rows(range(ROWS))

@@ -104,7 +104,7 @@ CASES = [
     Case("gateway_gives_up", tables=OWN_PRICES, most=24, unconfirmed=4, cost_usd=20 * A_ROW_USD),
     Case("parameter_refused", rows=100, flags="--param max_tokens=10 --concurrency 8", code=3, most=18, says=("max_tokens",)),
     Case(
-        "firewall", rows=100, code=1, failed=5, most=110, flags="--concurrency 4",
+        "firewall", rows=100, code=1, failed=5, most=110, flags="--concurrency 4", says=("a firewall before the endpoint",),
         line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row % 20 == 3)},
     ),
     Case("chat_alone", flags="--concurrency 4", code=1, failed={"not_found": 5}, most=26, line=mixed),
@@ -123,6 +123,7 @@ CASES = [
     ),
     Case("challenge", rows=100, flags="--concurrency 8", code=3, most=18, says=("challenge",)),
     Case("slower_than_allowed", rows=100, flags="--timeout 0.3 --concurrency 8", code=3, most=18, says=("[timeouts] total",)),
+    Case("one_at_a_time_or_broken", rows=60, most=160, unconfirmed=None, says=("at once",)),
     Case("day_is_over", tables="[retry]\nlongest_wait_s = 3600\n", flags="--concurrency 2", code=3, most=13, says=("until",)),
 ]  # fmt: skip
 

@@ -68,10 +68,13 @@ def test_a_spent_quota_is_told_with_its_end() -> None:
     shown = Progress("log", 2, out)
     shown.hear(Waiting(40 * 86_400.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
     shown.hear(Waiting(None, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent"), probed=True))
-    known, unknown = out.getvalue().splitlines()
+    shown.hear(Waiting(None, EndpointError(Kind.RATE_LIMITED, "HTTP 429: spent", quota="day"), probed=True))
+    known, unknown, daily = out.getvalue().splitlines()
     until = r"until \d\d:\d\d on \d{4}-\d\d-\d\d, with one probe now and then: HTTP 429: spent"
     assert re.fullmatch(r"[\d:]{8} the endpoint asks to wait 960:00:00, " + until, known)
-    assert unknown[8:] == " a quota is spent, and nobody says until when, with one probe now and then: HTTP 429: spent"
+    until = "the endpoint does not say when it is renewed, so one probe is sent now and then: HTTP 429: spent"
+    assert unknown[8:] == f" a quota is spent; {until}"
+    assert daily[8:] == f" the quota of a day is spent; {until}"
 
 
 def test_what_happens_to_the_endpoint_is_told() -> None:

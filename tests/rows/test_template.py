@@ -123,6 +123,13 @@ def test_no_text(text: str, says: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("text", ["{{ self }}", "{{ self.x }}", "{{ self() }}"])
+def test_a_name_is_told_as_it_was_written(text: str) -> None:
+    """What it is called within is nobody's concern."""
+    with pytest.raises(TemplateError, match=r"^prompt.user: 'self' is undefined; the row's columns are: a$"):
+        compile_text(text, "prompt.user")({"a": "x"})
+
+
 WRONG = {
     "a name with a space": ("{{ review text }}", "{{ row['review text'] }}"),
     "chance": ("{{ text | random }}", "No filter named 'random'"),

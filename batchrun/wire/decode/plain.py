@@ -5,8 +5,7 @@ from typing import Any
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.wire.decode.answer import parse_json
-from batchrun.wire.faults.classify import challenged, error_in, page_title
-from batchrun.wire.faults.words import CHALLENGE
+from batchrun.wire.faults.classify import barred, error_in, page_title
 
 SHOWN = 8192
 """So many bytes of a body that can't be read are kept."""
@@ -46,8 +45,8 @@ def has_content(value: Any) -> bool:
 
 def _page(text: str) -> EndpointError:
     """A page for people under HTTP 200 comes from what stands before the endpoint, or from what is none at all."""
-    if CHALLENGE.search(text.lower()):
-        return challenged(200, text)
+    if (fault := barred(200, text)) is not None:
+        return fault
     title = page_title(text)
     said = "the answer is an HTML page" + (f": {title}" if title else "")
     return EndpointError(Kind.SERVER, said, status=200, body=text, remedy=_PAGE_REMEDY)

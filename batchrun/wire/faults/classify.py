@@ -12,6 +12,8 @@ from batchrun.wire.faults.waits import wait_in_text
 from batchrun.wire.faults.words import (
     ABOUT_TIME,
     AT_ONCE,
+    BLOCKED,
+    BLOCKED_CODE,
     CHALLENGE,
     CODES,
     GAVE_UP,
@@ -30,6 +32,9 @@ _HEADING = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
 _LOOKED_AT = 1 << 16
 _CHALLENGE_REMEDY = (
     "ask who runs it to let API clients pass, or take the host that is meant for them as [endpoint] base_url"
+)
+_BLOCKED_REMEDY = (
+    "it dislikes what a row says, or your address, not the key: change the rows, or ask who runs it to let you pass"
 )
 _TAG = re.compile(r"<[^<>]*>")
 _QUOTA_ID = re.compile(r'"quotaId"\s*:\s*"[^"]{0,200}Per(Day|Month)')
@@ -149,19 +154,34 @@ def classify(
 
 
 def _from_between(status: int, body: str) -> EndpointError | None:
-    """The fault of a page that stands before an endpoint: of a firewall that takes us for a bot, of a port of TLS."""
+    """The fault of a page that stands before an endpoint: of a firewall, of a check for bots, of a port of TLS."""
     text = body[:_LOOKED_AT].lower()
     if WRONG_SCHEME.search(text):
         said = f"HTTP {status}: the port speaks TLS, and was spoken to without"
         return EndpointError(
             Kind.CONNECT, said, status=status, body=body, remedy="write https:// in [endpoint] base_url"
         )
-    if text.lstrip().startswith("<") and CHALLENGE.search(text):
-        return challenged(status, body)
-    return None
+    return barred(status, body)
 
 
-def challenged(status: int, page: str) -> EndpointError:
+def barred(status: int, page: str) -> EndpointError | None:
+    """The fault of a page by which something before the endpoint keeps requests from it; None for any other."""
+    text = page[:_LOOKED_AT].strip().lower()
+    is_page = text.startswith("<")
+    if BLOCKED_CODE.fullmatch(text) or (is_page and BLOCKED.search(text)):
+        return _blocked(status, page)
+    return _challenged(status, page) if is_page and CHALLENGE.search(text) else None
+
+
+def _blocked(status: int, page: str) -> EndpointError:
+    """The fault of a firewall's page: of a row's words, or of everybody's address."""
+    told = page_title(page) or (page.strip() if len(page) < 100 else "")
+    said = f"HTTP {status}: a firewall before the endpoint blocks the request" + (f": {told}" if told else "")
+    kind = Kind.CREDENTIALS if status < 500 else Kind.SERVER
+    return EndpointError(kind, said, status=status, body=page, remedy=_BLOCKED_REMEDY)
+
+
+def _challenged(status: int, page: str) -> EndpointError:
     """The fault of a page that lets browsers alone pass."""
     title = page_title(page)
     said = f"HTTP {status}: a challenge for browsers stands before the endpoint" + (f": {title}" if title else "")

@@ -179,6 +179,18 @@ STATUSES: dict[int, Kind] = {
 }
 """What a status means where the body says nothing; else 3xx `not_found`, 4xx `bad_request`, the rest `server`."""
 
+BLOCKED = re.compile(
+    r"you have been blocked|request blocked\b.{0,200}cloudfront|the request is blocked|incapsula incident id"
+    r"|cloudflare.{0,2000}\berror 10(0[6-9]|1[0-2]|20)\b|\berror 10(0[6-9]|1[0-2]|20)\b.{0,2000}cloudflare"
+    r"|the requested url was rejected\. please consult with your administrator|sucuri website firewall|fortiguard"
+    r"|access denied.{0,500}\breference.{0,4}(#|&#35;)\d|mod_security",
+    re.DOTALL,
+)
+"""Firewalls' pages: Cloudflare's, CloudFront's, Azure Front Door's, Imperva's, F5's, Sucuri's, Fortinet's, Akamai's."""
+
+BLOCKED_CODE = re.compile(r"error code: 10(0[6-9]|1[0-2]|20)")
+"""The whole of what Cloudflare says to programs then; 1015 is a rate limit."""
+
 CHALLENGE = re.compile(
     r"just a moment\.\.\.|attention required! \| cloudflare|checking (if the site connection is secure|your browser)"
     r"|verify(ing)? you are (a )?human|cf[-_]chl|challenge-platform|enable javascript and cookies|ddos-guard|captcha"
