@@ -18,6 +18,7 @@ from batchrun.interrupts import Interrupts, interruptible
 from batchrun.job import Job
 from batchrun.judge.prices import Prices
 from batchrun.runner.assembly import Assembly
+from batchrun.runner.kept import to_read
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
 from batchrun.runner.session import Session, interrupted
@@ -156,8 +157,10 @@ def plan(
     environ: Mapping[str, str] | None = None,
     **settings: Unpack[Settings],
 ) -> Outlook:
-    """What a run would do, and about what it would cost. Sends nothing and writes nothing. Raises JobError."""
-    return outlook(_assembly(source, settings, environ, on_note))
+    """What a run would do, and about what it would cost: of what is left where a run has begun. Sends nothing and writes
+    nothing, needs no key, and may be asked beside a run under way. Raises JobError.
+    """
+    return outlook(_assembly(source, settings, environ, on_note, asks=False))
 
 
 @explicit
@@ -203,11 +206,13 @@ def _assembly(
     settings: Settings,
     environ: Mapping[str, str] | None,
     on_note: Callable[[str], None] | None = None,
+    *,
+    asks: bool = True,
 ) -> Assembly:
+    """The parts of a job; of one that is not to be asked with, without whatever a key is needed for."""
     plain, memory = as_file(source)
-    assembly = Assembly(
-        make_job(plain, on_note=on_note, **settings), os.environ if environ is None else environ, on_note
-    )
+    job, variables = make_job(plain, on_note=on_note, **settings), os.environ if environ is None else environ
+    assembly = Assembly(job if asks else to_read(job, variables), variables, on_note)
     assembly.memory = memory
     return assembly
 

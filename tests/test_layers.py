@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("prompt_files",),
     ("runner.card",),
     ("runner.outlook", "runner.reading"),
+    ("runner.remaining",),
     ("runner.session",),
     ("runner.prepare",),
     ("runner.assembly",),

@@ -39,7 +39,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, wid
 def cost_table(rows: Sequence[dict[str, Any]]) -> str:
     """The cost summary as people read it: what a sweep varies has a column for each key."""
     shown = rows if len(rows) > 2 or not rows else rows[:1]
-    columns, values = _variants([row["variant"] for row in shown])
+    columns, values = variant_columns([row["variant"] for row in shown])
     body = [
         (
             row["model"],
@@ -75,7 +75,7 @@ def _cells(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _variants(names: Sequence[str | None]) -> tuple[tuple[str, ...], Callable[[str | None], tuple[str, ...]]]:
+def variant_columns(names: Sequence[str | None]) -> tuple[tuple[str, ...], Callable[[str | None], tuple[str, ...]]]:
     """The columns that tell variants apart, and a variant's values in them: each swept key but the model, which has a column
     already, where every name is of the sort `temperature=0.5,top_p=1`; else the names. None where there is one variant.
     """

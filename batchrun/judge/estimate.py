@@ -87,15 +87,16 @@ def _tier(body: bytes) -> str | None:
 class Estimate:
     """Sums over requests to one endpoint, with the tokens of a prompt as they are estimated (batchrun.tokens).
 
-    Money is in pico-dollars, None where a price or a bound is missing.
+    `unpriced` of the `requests` have no known price, and money leaves them out. It is in pico-dollars, None where nothing is
+    known; so are sums of answers of which one has no bound.
     """
 
     def __init__(self, prices: Prices, endpoint: str) -> None:
         self._prices = prices
         self._endpoint = endpoint
-        self._unpriced = self._unbounded = False
+        self._unbounded = self._unbounded_cost = False
         self._prompt = self._most = self._completion = 0
-        self.requests = self.prompt_tokens = 0
+        self.requests = self.prompt_tokens = self.unpriced = 0
         self.price_source: str | None = None
 
     def add(self, request: Request) -> None:
@@ -111,11 +112,24 @@ class Estimate:
         rate = self._prices.rate(self._endpoint, request.model, tier)
         cost = None if rate is None else rate.cost(Usage(prompt, most or 0, 0, service_tier=tier))
         if rate is None or cost is None:
-            self._unpriced = True
+            self.unpriced += 1
             return
         self.price_source = rate.source
         self._prompt += cost.input
         self._most += cost.total
+        self._unbounded_cost = self._unbounded_cost or most is None
+
+    def take(self, other: "Estimate") -> None:
+        """Add all that another has summed."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.unpriced += other.unpriced
+        self._prompt += other._prompt
+        self._most += other._most
+        self._completion += other._completion
+        self._unbounded = self._unbounded or other._unbounded
+        self._unbounded_cost = self._unbounded_cost or other._unbounded_cost
+        self.price_source = other.price_source or self.price_source
 
     @property
     def most_completion_tokens(self) -> int | None:
@@ -124,9 +138,10 @@ class Estimate:
     @property
     def prompt_cost(self) -> int | None:
         """The likely cost of the prompts alone."""
-        return None if self._unpriced or not self.requests else self._prompt
+        return None if self.unpriced and self.unpriced == self.requests else self._prompt
 
     @property
     def most_cost(self) -> int | None:
         """The likely cost of the prompts, with every answer as long as it may be."""
-        return None if self._unpriced or self._unbounded or not self.requests else self._most
+        unknown = self._unbounded_cost or (self.unpriced and self.unpriced == self.requests)
+        return None if unknown else self._most

@@ -83,7 +83,7 @@ class Pool:
             )
             # an answer that was drawn already must not be drawn again
             drawn = (result for file in standing for result in self._results(file))
-            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((_identity(one),) for one in drawn))
+            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((identity_of(one),) for one in drawn))
             self._db.execute("COMMIT")
 
     def _answers(
@@ -100,7 +100,7 @@ class Pool:
                     self._carried.append(_attempts(result))
                     continue
                 number += 1
-                yield _identity(result), result.request_hash, failed, number, _encode(result)
+                yield identity_of(result), result.request_hash, failed, number, _encode(result)
 
     def _results(self, file: Stored | Path) -> Iterator[Result]:
         for result in replay(file).results.values() if isinstance(file, Path) else read_results(file):
@@ -171,10 +171,10 @@ def results_of(run_dir: RunDir) -> list[Stored | Path]:
 def _attempts(result: Result) -> _Attempts:
     """A failure's attempts. Its identity goes with them: a change that was cut short leaves it in two files."""
     failed, unconfirmed, cost = attempts_of(result)
-    return _identity(result), result.request_hash, failed, unconfirmed, *(cost or (None, None))
+    return identity_of(result), result.request_hash, failed, unconfirmed, *(cost or (None, None))
 
 
-def _identity(result: Result) -> bytes:
+def identity_of(result: Result) -> bytes:
     """What tells one result from another, wherever it is stored."""
     kept = (result.request_hash, result.started_at, result.response_id, result.completion)
     return hashlib.blake2b(_encode(kept), digest_size=16).digest()

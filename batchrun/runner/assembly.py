@@ -38,7 +38,7 @@ from batchrun.rows.source import Inventory, Source
 from batchrun.rows.sweep import differing
 from batchrun.runner import notified, results
 from batchrun.runner.doubts import Faults, refuse_same_prompt
-from batchrun.runner.kept import to_keep
+from batchrun.runner.kept import KEY_FOR_A_NAME, to_keep
 from batchrun.wire.address import completions_url
 from batchrun.wire.client import Client
 from batchrun.wire.descriptors import room_for
@@ -280,10 +280,7 @@ def _key(job: Job, environ: Mapping[str, str]) -> str | None:
     value = environ.get(named or "OPENAI_API_KEY", "").strip()
     if named and not value:
         if may_be_secret(named):
-            raise JobError(
-                "api_key_env is not the name of a variable that is set, and is not shown since it may be the key itself; "
-                "export OPENAI_API_KEY=… and give that name"
-            )
+            raise JobError(KEY_FOR_A_NAME)
         raise JobError(
             f"the variable {named} (api_key_env) is not set; export {named}=… and run the same command again"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.job import Job
+from batchrun.job import Job, Notify, may_be_secret
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import is_object_url, is_url, shown_url
 from batchrun.rows.files import format_of, lasting
@@ -17,6 +17,10 @@ from batchrun.wire.outgoing import is_reference
 
 HIDDEN = "…"
 """What run.json keeps of a header's value, which may be a key."""
+KEY_FOR_A_NAME = (
+    "api_key_env is not the name of a variable that is set, and is not shown since it may be the key itself; "
+    "export OPENAI_API_KEY=… and give that name"
+)
 
 
 def to_keep(job: Job) -> dict[str, Any]:
@@ -32,6 +36,17 @@ def to_keep(job: Job) -> dict[str, Any]:
     )
     found: dict[str, Any] = msgspec.to_builtins(kept)
     return found
+
+
+def to_read(job: Job, environ: Mapping[str, str]) -> Job:
+    """The job to be read by and not asked with: it needs no variable, has no key, and tells nobody. Raises JobError for what
+    stands where a variable's name belongs and may be the key itself.
+    """
+    named = job.endpoint.api_key_env
+    if named and may_be_secret(named) and not environ.get(named):
+        raise JobError(KEY_FOR_A_NAME)
+    endpoint = msgspec.structs.replace(job.endpoint, headers={}, api_key_env=None)
+    return msgspec.structs.replace(job, endpoint=endpoint, notify=Notify())
 
 
 def kept_job(path: str) -> Job | None:

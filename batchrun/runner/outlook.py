@@ -1,5 +1,7 @@
 """`plan` and `check`: what a run would do and cost, and what its first request gets. Nothing is written."""
 
+from collections.abc import Iterable
+
 import anyio.to_thread
 import msgspec
 
@@ -9,12 +11,33 @@ from batchrun.money import usd
 from batchrun.pace.advice import advice
 from batchrun.records import Answer, Request, StatedLimit
 from batchrun.runner.assembly import Assembly, opened
-from batchrun.runner.prepare import known_shards
+from batchrun.runner.remaining import remaining
 from batchrun.wire.transport import Transport
+
+_SHOWN = 3
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """What is left to ask of one model in one variant. Token counts are estimates, costs of them in USD; None is what has no
+    bound or no known price. `unpriced` of the `left` requests are no part of the money.
+    """
+
+    variant: str
+    model: str | None
+    left: int
+    prompt_tokens: int
+    most_completion_tokens: int | None
+    prompt_usd: float | None
+    most_usd: float | None
+    price_source: str | None
+    unpriced: int
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """What a run would do. Token counts are estimates, costs of them in USD; `most_usd` takes `max_tokens` as used up."""
+    """What a run would do. Of all its `requests` so many are `done`, `failed` of them a failure that stays one, and so many
+    `left`; tokens, money and time are those of what is left, as in Forecast. `most_usd` takes `max_tokens` as used up.
+    `unpriced_models` are those without a known price, `each` has a line for every variant and model.
+    """
 
     path: str
     endpoint: str
@@ -24,12 +47,17 @@ class Outlook(msgspec.Struct, frozen=True):
     samples: int
     requests: int
     done: int
+    failed: int
+    left: int
     prompt_tokens: int
     most_completion_tokens: int | None
     prompt_usd: float | None
     most_usd: float | None
     price_source: str | None
+    unpriced: int
+    unpriced_models: list[str]
     at_least_s: float | None
+    each: list[Forecast]
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -47,43 +75,76 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 def outlook(assembly: Assembly) -> Outlook:
-    """Scan the input and estimate; nothing is sent or written."""
-    estimate = Estimate(assembly.prices, assembly.endpoint)
+    """Read the input and what the run directory holds, and estimate what is left; nothing is sent or written there."""
+    builder, limits = assembly.builder, assembly.job.limits
+    estimates: dict[tuple[str, str | None], Estimate] = {}
 
-    def weigh(requests: list[Request]) -> None:
-        for request in requests:
-            estimate.add(request)
+    def weigh(request: Request) -> None:
+        key = (request.variant, request.model)
+        if key not in estimates:
+            estimates[key] = Estimate(assembly.prices, assembly.endpoint)
+        estimates[key].add(request)
 
-    inventory = assembly.scan(weigh)
-    per_row = assembly.builder.per_row
-    requests = inventory.rows * per_row
-    done = 0
-    if known_shards(assembly.run_dir) == assembly.shards(inventory):
-        manifest = assembly.run_dir.read_manifest()
-        sealed = assembly.run_dir.sealed()
-        complete = manifest is not None and manifest.state == "complete"
-        done = sum(one.rows for one in inventory.shards if complete or one.number in sealed) * per_row
-    left = requests - done
-    limits = assembly.job.limits
-    by_requests_s = left * 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
-    tokens = estimate.prompt_tokens * left / max(1, requests)
-    by_tokens_s = tokens * 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
+    found = remaining(assembly, weigh)
+    total = Estimate(assembly.prices, assembly.endpoint)
+    for estimate in estimates.values():
+        total.take(estimate)
+    by_requests_s = total.requests * 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+    by_tokens_s = total.prompt_tokens * 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
     return Outlook(
         path=assembly.run_dir.url,
         endpoint=assembly.url,
-        rows=inventory.rows,
-        bad_rows=inventory.bad_rows,
-        variants=len(assembly.builder.variants),
-        samples=assembly.builder.samples,
-        requests=requests,
-        done=done,
-        prompt_tokens=estimate.prompt_tokens,
-        most_completion_tokens=estimate.most_completion_tokens,
-        prompt_usd=None if estimate.prompt_cost is None else usd(estimate.prompt_cost),
-        most_usd=None if estimate.most_cost is None else usd(estimate.most_cost),
-        price_source=estimate.price_source,
+        rows=found.inventory.rows,
+        bad_rows=found.inventory.bad_rows,
+        variants=len(builder.variants),
+        samples=builder.samples,
+        requests=found.inventory.rows * builder.per_row,
+        done=found.done,
+        failed=found.failed,
+        left=total.requests,
+        prompt_tokens=total.prompt_tokens,
+        most_completion_tokens=total.most_completion_tokens,
+        prompt_usd=_usd(total.prompt_cost),
+        most_usd=_usd(total.most_cost),
+        price_source=_sources(estimates.values()),
+        unpriced=total.unpriced,
+        unpriced_models=list(dict.fromkeys(str(model) for (_, model), one in estimates.items() if one.unpriced)),
         at_least_s=max(by_requests_s, by_tokens_s) or None,
+        each=_each(assembly, estimates),
     )
+
+
+def _each(assembly: Assembly, estimates: dict[tuple[str, str | None], Estimate]) -> list[Forecast]:
+    """A line for every variant, with each model that is left to ask in it; those that are done too."""
+    nothing = Estimate(assembly.prices, assembly.endpoint)
+    lines = []
+    for variant in assembly.builder.variants:
+        of_it = {model: one for (name, model), one in estimates.items() if name == variant.name}
+        for model, one in (of_it or {variant.params.get("model", assembly.job.endpoint.model): nothing}).items():
+            lines.append(
+                Forecast(
+                    variant.name,
+                    model,
+                    one.requests,
+                    one.prompt_tokens,
+                    one.most_completion_tokens,
+                    _usd(one.prompt_cost),
+                    _usd(one.most_cost),
+                    one.price_source,
+                    one.unpriced,
+                )
+            )
+    return lines
+
+
+def _sources(estimates: Iterable[Estimate]) -> str | None:
+    """Where the prices are from, each source once; the first few of many."""
+    found = list(dict.fromkeys(one.price_source for one in estimates if one.price_source is not None))
+    return ", ".join([*found[:_SHOWN], *(["…"] if len(found) > _SHOWN else [])]) or None
+
+
+def _usd(cost: int | None) -> float | None:
+    return None if cost is None else usd(cost)
 
 
 async def trial(assembly: Assembly, transport: Transport | None) -> Trial:

@@ -6,7 +6,7 @@ and calls `check` between shards, which raises when the run is told to end.
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,13 @@ class Remembered(msgspec.Struct, frozen=True):
     def shards(self) -> Shards:
         return self.identity.shards(self.inventory.shards)
 
+    def is_settled(self, run_dir: RunDir, shards: Shards, reuse: tuple[str, ...]) -> bool:
+        """Whether everything that earlier answers answer of these shards has been taken over: not where a change was cut short,
+        which may have set files aside that nobody has drawn upon yet.
+        """
+        settled = self.adopted and self.shards == shards and self.reuse == reuse
+        return settled and set(run_dir.superseded()) <= set(self.spent)
+
 
 def remembered(run_dir: RunDir) -> Remembered | None:
     """What the run directory remembers of its input; None where there is nothing. Raises JobError."""
@@ -69,9 +76,17 @@ def remembered(run_dir: RunDir) -> Remembered | None:
     )
 
 
-def known_shards(run_dir: RunDir) -> Shards | None:
-    stored = remembered(run_dir)
-    return None if stored is None else stored.shards
+def results_in(reuse: Iterable[str]) -> list[Stored | Path]:
+    """What other run directories hold. Raises JobError for one without results."""
+    others: list[Stored | Path] = []
+    for path in reuse:
+        other = RunDir(path)
+        other.read_manifest()  # refuses that of a newer version
+        found = results_of(other)
+        if not found:
+            raise JobError(f"reuse: {path}: no results there; name a run directory")
+        others += found
+    return others
 
 
 class Preparation:
@@ -84,14 +99,7 @@ class Preparation:
         self._retried = retried
         self._stored = remembered(self._dir)
         self._reuse = tuple(assembly.job.reuse)
-        self._others: list[Stored | Path] = []
-        for path in self._reuse:
-            other = RunDir(path)
-            other.read_manifest()  # refuses that of a newer version
-            found = results_of(other)
-            if not found:
-                raise JobError(f"reuse: {path}: no results there; name a run directory")
-            self._others += found
+        self._others = results_in(self._reuse)
 
     def inventory(self) -> Inventory:
         """The input's inventory: the remembered one where no file has changed since, else a new scan."""
@@ -111,9 +119,7 @@ class Preparation:
         for name in reconcile(self._dir, known, shards):
             self._assembly.note(f"{name} cannot be read and is set aside; its answers are in its journal, and are kept")
         spent = () if stored is None else stored.spent
-        adopted = stored is not None and stored.adopted and known == shards and stored.reuse == self._reuse
-        # a change that was cut short may have set files aside that nobody has drawn upon yet
-        adopted = adopted and set(self._dir.superseded()) <= set(spent)
+        adopted = stored is not None and stored.is_settled(self._dir, shards, self._reuse)
         if self._retried is not None:
             numbers = (info.number for info in self._checked(inventory))
             count = reopen_failed(self._dir, shards, numbers, self._retried)
@@ -212,7 +218,8 @@ def _disk(run_dir: RunDir) -> Path:
 
 
 def _price(estimate: Estimate) -> str:
-    if estimate.prompt_cost is None:
+    if not estimate.requests or estimate.prompt_cost is None:
         return ""
     most = "" if estimate.most_cost is None else f", at most about {dollars(estimate.most_cost)} with their answers"
-    return f" (about {dollars(estimate.prompt_cost)} for their prompts{most})"
+    rest = f"; {estimate.unpriced} of them have no known price" if estimate.unpriced else ""
+    return f" (about {dollars(estimate.prompt_cost)} for their prompts{most}{rest})"

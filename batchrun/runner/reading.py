@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.job import Job, Notify
+from batchrun.job import Job
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
 from batchrun.ledger.journal import Line
@@ -27,6 +27,7 @@ from batchrun.report.status import state_of
 from batchrun.rows.plain import RowError
 from batchrun.rows.spool import is_pipe
 from batchrun.runner.assembly import Assembly
+from batchrun.runner.kept import to_read
 from batchrun.runner.prepare import Remembered, remembered
 
 
@@ -189,9 +190,8 @@ def _keyless(manifest: Manifest, run_dir: RunDir) -> Job:
         raise JobError(f"its run.json is of another version ({error})") from None
     if job.input.path is not None and is_pipe(job.input.path):
         raise JobError("its input came from a pipe, which is gone")
-    endpoint = msgspec.structs.replace(job.endpoint, headers={}, api_key_env=None)
     output = msgspec.structs.replace(job.output, path=run_dir.place)
-    return msgspec.structs.replace(job, endpoint=endpoint, output=output, notify=Notify())
+    return msgspec.structs.replace(to_read(job, {}), output=output)
 
 
 def _row_of(line: Line) -> int | None:
