@@ -76,7 +76,7 @@ def create(path: Path, mode: int = FILE_MODE) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a writer that died left half-written in a folder."""
     with contextlib.suppress(OSError):
-        for path in (*folder.glob(".*.tmp"), *folder.glob("*.retried"), *folder.glob("reserve*")):
+        for path in (*folder.glob(".*.tmp"), *folder.glob("reserve*")):
             path.unlink()
 
 

@@ -14,6 +14,7 @@ from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 
 _UNREADABLE = ".state/unreadable"
+_RETRIED = ".retried"
 
 
 def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> list[str]:
@@ -22,6 +23,7 @@ def reconcile(run_dir: RunDir, old: Shards | None, new: Shards) -> list[str]:
     Returns the names of parts that can't be read: they are out of the way, and their journals, which have what they were
     made from, count again.
     """
+    _finish_retries(run_dir)
     unreadable = _set_unreadable_aside(run_dir)
     kept = set()
     if old is not None and (old.requests, old.columns) == (new.requests, new.columns):
@@ -85,7 +87,7 @@ def reopen_failed(run_dir: RunDir, shards: Shards, numbers: Iterable[int], kinds
             rewrite(path, shards.shards[number].digest, _without_failed(results, kinds))
             run_dir.supersede([part], [])
         else:
-            _drop_failed(run_dir, number, path, shards.shards[number].digest, kinds)
+            _drop_failed(run_dir, path, shards.shards[number].digest, kinds)
     return count
 
 
@@ -99,15 +101,29 @@ def _without_failed(results: Iterable[Result], kinds: frozenset[str]) -> list[Li
     return lines
 
 
-def _drop_failed(run_dir: RunDir, number: int, path: Path, digest: str, kinds: frozenset[str]) -> None:
-    """The same for a shard that is open: its journal is copied aside before it is replaced."""
+def _drop_failed(run_dir: RunDir, path: Path, digest: str, kinds: frozenset[str]) -> None:
+    """The same for a shard that is open: its journal is copied before it is replaced, and the copy set aside after that.
+    `_finish_retries` tells by it how far this came.
+    """
     found = replay(path)
     lines = _without_failed(found.results.values(), kinds)
     for key, tally in found.tallies.items():
         if key not in found.results:
             # attempts under way when the writer died stay so
             lines.append(Line(carried=Carried(*key, tally.hash, tally.failed, tally.sent - tally.failed, tally.cost)))
-    copy = run_dir.state / f"journal-{number:05d}.jsonl.retried"
+    copy = path.with_name(path.name + _RETRIED)
     durable.write_whole(copy, found.whole)
-    run_dir.supersede([], [copy])
     rewrite(path, digest, lines)
+    run_dir.supersede([], [copy])
+
+
+def _finish_retries(run_dir: RunDir) -> None:
+    """A journal's copy that was not set aside: the writer had died. It counts once the journal is another; before that it is
+    the same again.
+    """
+    for copy in sorted(run_dir.state.glob(f"journal-*{_RETRIED}")):
+        path = copy.with_name(copy.name.removesuffix(_RETRIED))
+        if path.exists() and replay(path).whole == copy.read_bytes():
+            durable.remove([copy])
+        else:
+            run_dir.supersede([], [copy])

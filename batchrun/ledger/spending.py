@@ -14,9 +14,8 @@ _NUMBER = re.compile(r"(?:part|journal)-(\d+)\.")
 
 
 def spending(run_dir: RunDir) -> Account:
-    """The account of a run, from its journals, parts and superseded files. Raises LedgerError where one can't be read.
-
-    A `--retry-failed` that was killed in its midst may leave a journal in two places: its money is counted twice then.
+    """The account of a run, from its journals, parts and superseded files, once what a killed call has left is reconciled.
+    Raises LedgerError where one can't be read.
     """
     total = Account()
     for file in _files(run_dir):

@@ -17,7 +17,7 @@ from bench import Bench, Site, make_bench  # noqa: E402
 from points import Calls  # noqa: E402
 from soak import Soak, soak_of  # noqa: E402
 
-from batchrun.embedded import Behaviour, Fault  # noqa: E402
+from batchrun.embedded import Behaviour, Fault, embedded_endpoint  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +48,14 @@ def slow_bench() -> Iterator[Bench]:
     stall = Fault(action="stall", seconds=60, match="Stall.", times=1)
     with make_bench(Behaviour(slots=16, first_token_s=0.02, faults=(stall,))) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def refusing() -> Iterator[str]:
+    """The URL of an endpoint that refuses two of the rows."""
+    refused = tuple(Fault(status=400, match=f"What is {number} +") for number in (1, 2))
+    with embedded_endpoint(Behaviour(faults=refused)) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import collections
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,8 @@ from bench import Bench, Ended
 from books import assert_private, audit
 from points import Calls, Point, assert_met, tried_again
 
-from batchrun.embedded import Behaviour, Fault, embedded_endpoint
-
 CONCURRENCY = 2
 SAMPLE = 6
-REFUSED = (Fault(status=400, match="What is 1 +"), Fault(status=400, match="What is 2 +"))
 
 
 class Scenario:
@@ -91,13 +88,6 @@ class Scenario:
 @pytest.fixture
 def scenario(calls: Calls) -> Scenario:
     return Scenario(calls)
-
-
-@pytest.fixture(scope="module")
-def refusing() -> Iterator[str]:
-    """The URL of an endpoint that refuses two of the rows."""
-    with embedded_endpoint(Behaviour(faults=REFUSED)) as url:
-        yield url
 
 
 def resumed(scenario: Scenario, _refusing: str) -> None:

@@ -32,10 +32,10 @@ def moments(site: Site) -> list[Moment]:
     return traced(site, folder, disk)
 
 
-def traced(site: Site, folder: Path, disk: Disk) -> list[Moment]:
+def traced(site: Site, folder: Path, disk: Disk, *flags: str) -> list[Moment]:
     """The same of one more run in a folder that the disk has followed so far."""
     trace = folder.parent / f"{folder.name}.power"
-    ended = site.benches[0].run(folder, strace=[*OPTIONS, "-o", str(trace)])
+    ended = site.benches[0].run(folder, *flags, strace=[*OPTIONS, "-o", str(trace)])
     assert ended.code == 0, ended.said
     found: list[Moment] = []
     seen: set[tuple[str, int]] = set()
@@ -182,3 +182,58 @@ def test_the_power_fails_after_any_run_that_was_cut_short(site: Site) -> None:
     """And here wherever it was cut short."""
     kinds = (("rename", "signal=KILL"), ("fsync", "signal=KILL"), ("fsync", "error=EIO"), ("fdatasync", "error=EIO"))
     Twice(site).try_them([(*kind, when) for kind in kinds for when in range(1, 41)], 12)
+
+
+class Later:
+    """The power fails in a run with `flags` after a whole one, of whose rows `refused` had failed; then the same again."""
+
+    def __init__(self, site: Site, url: str, flags: str, refused: int) -> None:
+        self.site = site
+        self.flags = (flags,)
+        self.refused = refused
+        self.faults: list[str] = []
+        folder = site.fresh()
+        ended = site.benches[0].run(folder, url=url if refused else None)
+        assert ended.code == int(refused > 0), ended.said
+        self.kept = (folder / "out" / "results.parquet").read_bytes()
+        site.template = folder / "out"
+
+    def moments(self) -> list[Moment]:
+        folder = self.site.fresh()
+        disk = Disk(folder)
+        disk.load()
+        return traced(self.site, folder, disk, *self.flags)
+
+    def goes_on(self, moment: Moment, bench: Bench) -> None:
+        folder = self.site.fresh()
+        out = folder / "out"
+        shutil.rmtree(out)
+        put(folder, moment.left)
+        try:
+            again = bench.run(folder, *self.flags)
+            assert again.code == 0, again.said
+            attempts, unconfirmed = audit(out, ROWS)
+            if self.refused:
+                assert again.received <= self.refused, "an answer was asked again"
+                assert attempts == ROWS + self.refused + unconfirmed, f"{attempts} attempts are told"
+            else:
+                assert again.received == ROWS
+                assert self.kept in [path.read_bytes() for path in out.rglob("results.parquet")], "the old run is lost"
+        except Exception as fault:
+            self.faults.append(
+                f"after {moment.last}: names remembered: {moment.way}: {str(fault).partition(chr(10))[0]}"
+            )
+
+    def try_them(self, choose: Callable[[list[Moment]], list[Moment]]) -> None:
+        tried = self.site.everywhere([partial(self.goes_on, one) for one in choose(self.moments())])
+        assert not self.faults, f"{len(self.faults)} of {len(tried)} moments:\n" + "\n".join(self.faults)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize(("flags", "refused"), [("--retry-failed", 2), ("--fresh", 0)], ids=["retried", "fresh"])
+def test_the_power_fails_in_a_later_run(site: Site, refusing: str, flags: str, refused: int) -> None:
+    """At any moment of a run that asks failed rows again, or sets the old one aside: what was answered, counted or kept
+    before stays.
+    """
+    Later(site, refusing, flags, refused).try_them(lambda found: found)

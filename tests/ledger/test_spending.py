@@ -1,16 +1,19 @@
 """What a run has spent, and what it may have: counted once, wherever the files that say it were moved."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.errors import Kind
-from batchrun.ledger import parts
+from batchrun.ledger import durable, parts
+from batchrun.ledger import reconcile as module
 from batchrun.ledger.account import Account
 from batchrun.ledger.identity import Shards
 from batchrun.ledger.journal import replay
@@ -24,7 +27,7 @@ from batchrun.money import Cost
 from batchrun.records import Request, Result, Row, Shard, ShardInfo
 
 ROWS = 3
-STEPS = ("die", "seal", "merge", "retry", "retry_some", "change")
+STEPS = ("die", "seal", "merge", "retry", "retry_some", "retry_then_die", "die_retrying", "change")
 ENDS = ("ok", "unpriced", "refused", "re-asked", "none")
 ATTEMPT = st.tuples(st.sampled_from(("lost", "failed", "billed")), st.none() | st.integers(1, 9))
 
@@ -134,6 +137,20 @@ class Books:
         """Of the failures only one kind that no row has failed with: all are kept, as they are."""
         reopen_failed(self.run_dir, self.shards(), [0], frozenset({Kind.TIMEOUT}))
 
+    def retry_then_die(self) -> None:
+        """Killed when the journal is the new one, and what it replaces is not set aside yet."""
+        self.dies_in_retry(RunDir, "supersede")
+
+    def die_retrying(self) -> None:
+        """Killed before that: the journal is the old one still."""
+        self.dies_in_retry(module, "rewrite")
+
+    def dies_in_retry(self, owner: Any, step: str) -> None:
+        with patch.object(owner, step, side_effect=RuntimeError("killed")), contextlib.suppress(RuntimeError):
+            reopen_failed(self.run_dir, self.shards(), [0], frozenset())
+        durable.sweep(self.run_dir.state)
+        reconcile(self.run_dir, self.shards(), self.shards())
+
     def change(self) -> None:
         """The rows are cut in another way: what was answered is drawn upon."""
         old = self.shards()
@@ -163,6 +180,8 @@ ROUNDS = st.lists(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rounds=ROUNDS)
+@example(rounds=[([([("billed", 1)], "refused"), *[([], "none")] * 2], "die_retrying")])
+@example(rounds=[([([("billed", 1)], "refused"), *[([], "none")] * 2], "retry_then_die")])
 def test_each_attempt_is_counted_once(rounds: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     """In journals, parts, merged results and what is superseded: over deaths, retries and changes the sums are exact."""
     books = Books(tmp_path_factory.mktemp("run") / "run")
