@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import Paused
-from batchrun.report.progress import Progress, printable
+from batchrun.report.progress import Progress
+from batchrun.report.words import printable
 
 STEERING = {
     "clear screen": "\x1b[2J",

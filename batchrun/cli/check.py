@@ -21,7 +21,7 @@ def command(source: flags.Source, *, settings: Settings) -> None:
 
     from batchrun import api
     from batchrun.cli.table import say
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable
     from batchrun.wire.address import beside
     from batchrun.wire.outgoing import sent_body
 

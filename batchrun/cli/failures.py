@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Show failed requests by kind and message: how many, an example, and what to do. Also while the run is under way."""
     from batchrun.report.failures import grouped
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable
     from batchrun.runner.reading import Reading
 
     reading = Reading(run_dir)

@@ -63,60 +63,7 @@ def _moment(since: str) -> datetime.datetime:
 
 
 def _line(record: dict[str, Any]) -> str:
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable, words
 
     at = datetime.datetime.fromisoformat(record["at"])
-    what = {name: value for name, value in record.items() if name not in ("at", "event")}
-    try:
-        text = _words(str(record.get("event")), what)
-    except (KeyError, TypeError, ValueError, AttributeError):  # of another version
-        text = f"{record.get('event')}: {json.dumps(what)}"
-    return printable(f"{at.strftime('%Y-%m-%d %H:%M:%S %z')}  {text}".replace("\n", " "))
-
-
-def _words(event: str, what: dict[str, Any]) -> str:
-    """One event in words. Raises KeyError and the like for one that is not as this version writes it."""
-    from batchrun.report.progress import clock, stated
-
-    match event:
-        case "started" | "resumed":
-            after = ", after its process had died" if what.get("broke_off") else ""
-            return f"{event}: {what['requests']} requests{after}"
-        case "paused":
-            return f"paused, probing the endpoint: {what['message']}"
-        case "going on":
-            how = (
-                "the endpoint answers again" if what["answered"] else "no answer; the last rows are asked to their end"
-            )
-            return f"going on after {clock(what['after_s'])}: {how}"
-        case "waiting":
-            long = "until its quota is renewed" if what["seconds"] is None else clock(what["seconds"])
-            return f"waiting {long}, as the endpoint asks: {what['message']}"
-        case "limits learnt":
-            return f"limits learnt: the endpoint allows {stated(what['limits'])} for {what['model']}"
-        case "limits dropped":
-            units = " and ".join(unit.replace("_", " ") for unit in what["units"])
-            return (
-                f"limits dropped: the endpoint's counter of {units} for {what['model']} stands still while it answers"
-            )
-        case "fewer at once":
-            more = "breaks off what it answers when more come" if what["broken"] else "refuses more"
-            return f"the endpoint takes about {what['places']} at once and {more}: that is kept"
-        case "held":
-            return "paused by batchrun pause"
-        case "released":
-            return f"going on after {clock(what['after_s'])}, by batchrun resume"
-        case "limits set":
-            return "set by batchrun set: " + ", ".join(f"{name} {value:g}" for name, value in what["limits"].items())
-        case "retries":
-            kinds = ", ".join(f"{count} × {kind}" for kind, count in what["kinds"].items())
-            return f"asked again within {clock(what['seconds'])}: {kinds}"
-        case "first failure":
-            return f"first failure of its kind, {what['kind']}, in row {what['row']}: {what['message']}"
-        case "draining":
-            return f"told to stop: waiting up to {what['grace_s']:g} s for {what['in_flight']} requests in flight"
-        case "complete":
-            return f"complete: {what['ok']} ok, {what['failed']} failed"
-        case "stopped":
-            return f"{what['message']} ({what['ok']} ok, {what['failed']} failed so far, exit {what['exit_code']})"
-    return f"{event}: {json.dumps(what)}" if what else event
+    return printable(f"{at.strftime('%Y-%m-%d %H:%M:%S %z')}  {words(record)}".replace("\n", " "))

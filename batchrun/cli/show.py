@@ -23,7 +23,7 @@ def command(
     """Show one row's requests: the prompt as sent, every attempt that is known, and the answer. Also while the run is under
     way.
     """
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable
     from batchrun.runner.card import cards
 
     found = cards(run_dir, row, by_id=by_id)

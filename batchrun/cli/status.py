@@ -22,8 +22,8 @@ def command(
     ] = False,
 ) -> None:
     """Say how far a run is: requests done, pace, time left, failures by kind, money spent. Also while it runs."""
-    from batchrun.report.progress import printable
     from batchrun.report.status import read_status
+    from batchrun.report.words import printable
 
     while True:
         status = read_status(run_dir)
@@ -38,7 +38,7 @@ def command(
 
 def _lines(status: dict[str, Any]) -> list[str]:
     from batchrun.money import pico, shown
-    from batchrun.report.progress import clock
+    from batchrun.report.words import clock
 
     requests, done = status["requests"], status["done"]
     share = f"{100 * done / requests:.1f} %" if requests else "100 %"

@@ -15,7 +15,7 @@ _LEAST = 8
 
 def say(message: str) -> None:
     """A message for a person: to stderr, nothing in it can steer a terminal."""
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable
 
     print(f"batchrun: {printable(message)}", file=sys.stderr, flush=True)
 
@@ -144,7 +144,7 @@ def _cost(row: dict[str, Any]) -> str | None:
 
 
 def _text(cell: Any) -> str:
-    from batchrun.report.progress import printable
+    from batchrun.report.words import printable
 
     if cell is None:
         return "–"

@@ -3,6 +3,7 @@
 The only owner of tqdm. Everything goes to stderr; nothing here decides anything.
 """
 
+import datetime
 import os
 import sys
 import time
@@ -10,28 +11,29 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from batchrun.clock import moment
-from batchrun.events import (
-    Done,
-    Draining,
-    Dropped,
-    Event,
-    Held,
-    Kept,
-    Learnt,
-    Narrowed,
-    Paused,
-    Released,
-    Resumed,
-    Retried,
-    Steered,
-    Waiting,
-)
+from batchrun.events import Done, Event, Kept, Retried
 from batchrun.money import dollars
 from batchrun.report.standing import Standing
+from batchrun.report.teller import Teller
+from batchrun.report.words import clock, printable, words
 
 _LOG_EVERY_S = 5.0
 _LOG_A_PAUSE_EVERY_S = 60.0
+_SHOWN = frozenset(
+    {
+        "paused",
+        "going on",
+        "waiting",
+        "limits learnt",
+        "limits dropped",
+        "fewer at once",
+        "held",
+        "released",
+        "limits set",
+        "draining",
+    }
+)
+"""The records that stand above the bar; the others are in the log, or are told at the end."""
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
@@ -52,6 +54,7 @@ class Progress:
         self._out = out or sys.stderr
         self._mode = mode
         self._standing = Standing(total)
+        self._teller = Teller(self._tell)
         self._logged = time.monotonic()
         self._retrying = ""
         self._bar = (
@@ -77,47 +80,14 @@ class Progress:
                 self._retried(event)
             case Kept():
                 self._kept()
-            case Paused():
-                long = f" for up to {clock(event.patience_s)}" if event.patience_s > 0 else ""
-                self.say(f"{_time()} paused, probing the endpoint{long}: {event.error.message}")
-            case Resumed():
-                self._resumed(event)
-            case Waiting():
-                self._waiting(event)
-            case Learnt():
-                self.say(f"the endpoint allows {stated(event.limits)} for {event.model}: that is kept")
-            case Dropped():
-                units = " and ".join(unit.replace("_", " ") for unit in event.units)
-                self.say(
-                    f"{_time()} the endpoint's counter of {units} for {event.model} stands still while it answers: "
-                    "its limit is no longer kept"
-                )
-            case Narrowed():
-                more = "breaks off what it answers when more come" if event.broken else "refuses more"
-                self.say(
-                    f"{_time()} the endpoint takes about {event.places} at once and {more}: that is kept; "
-                    f"next time use --concurrency {event.places}"
-                )
-            case Held():
-                self.say(f"{_time()} paused by batchrun pause; batchrun resume lets it go on")
-            case Released():
-                self.say(f"{_time()} going on, by batchrun resume, after {clock(event.after_s)}")
-            case Steered():
-                limits = ", ".join(f"{name} {value:g}" for name, value in event.limits.items())
-                self.say(f"{_time()} set by batchrun set: {limits}")
-            case Draining():
-                wait = f"waiting up to {event.grace_s:g} s for {event.in_flight} requests in flight"
-                self.say(f"stopping: {wait} (Ctrl-C again to end at once)")
+        self._teller.hear(event)
 
-    def _waiting(self, event: Waiting) -> None:
-        if event.seconds is not None:
-            until = moment(time.time(), event.seconds)
-            said = f"the endpoint asks to wait {clock(event.seconds)}, until {until}"
-            more = ", with one probe now and then" if event.probed else ""
-        else:
-            said = f"the quota of a {event.error.quota} is spent" if event.error.quota else "a quota is spent"
-            more = "; the endpoint does not say when it is renewed, so one probe is sent now and then"
-        self.say(f"{_time()} {said}{more}: {event.error.message}")
+    def _tell(self, record: dict[str, Any]) -> None:
+        """Show a record that a person who watches wants to know of at once."""
+        if record["event"] in _SHOWN:
+            at = datetime.datetime.fromisoformat(record["at"])
+            more = " (Ctrl-C again to end at once)" if record["event"] == "draining" else ""
+            self.say(f"{at.strftime('%H:%M:%S')} {words(record)}{more}")
 
     def _kept(self) -> None:
         if self._bar is not None:
@@ -140,11 +110,6 @@ class Progress:
             self._redraw()
         if self._mode == "log":
             self._log()
-
-    def _resumed(self, event: Resumed) -> None:
-        back = "the endpoint answers again, after" if event.answered else "no answer to the last rows for"
-        end = "" if event.answered else ": they are asked to their end"
-        self.say(f"{_time()} {back} {clock(event.after_s)}{end}")
 
     def say(self, message: str) -> None:
         """A message above the bar, or a line of the log."""
@@ -208,13 +173,6 @@ class Progress:
         print(", ".join([*parts, self._numbers(), *filter(None, [self._note])]), file=self._out, flush=True)
 
 
-def printable(text: str) -> str:
-    """Text from an endpoint without what could steer a terminal: C0 and C1 controls, bidi overrides."""
-    return "".join(
-        char if char == "\n" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
-    )
-
-
 def _size(out: TextIO) -> dict[str, Any]:
     """The bar follows the terminal's size. In one that doesn't know its own (0 × 0, as CI makes them) tqdm would draw
     nothing.
@@ -232,21 +190,8 @@ def _time() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def stated(limits: dict[str, float]) -> str:
-    """Limits as people read them: `500 requests and 200,000 tokens a minute`."""
-    parts = [f"{limit:,.10g} {unit.replace('_', ' ')}" for unit, limit in limits.items()]
-    return " and ".join(parts) + " a minute"
-
-
 def _short(count: int) -> str:
     for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= limit:
             return f"{count / limit:.1f}{unit}"
     return str(count)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people read them: `1:02:03`, `4:05`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

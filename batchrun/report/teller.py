@@ -56,11 +56,17 @@ class Teller:
                 how = "resumed" if event.resumed else "started"
                 self.say(how, requests=event.requests, **({"broke_off": True} if event.broke_off else {}))
             case Paused():
-                self.say("paused", kind=str(event.error.kind), message=event.error.message)
+                self.say(
+                    "paused",
+                    kind=str(event.error.kind),
+                    message=event.error.message,
+                    patience_s=round(event.patience_s, 1),
+                )
             case Resumed():
                 self.say("going on", after_s=round(event.after_s, 1), answered=event.answered)
             case Waiting():
-                self.say("waiting", seconds=event.seconds, message=event.error.message)
+                quota = {"quota": event.error.quota} if event.error.quota else {}
+                self.say("waiting", seconds=event.seconds, message=event.error.message, probed=event.probed, **quota)
             case Learnt():
                 self.say("limits learnt", model=event.model, limits=event.limits)
             case Dropped():

@@ -87,7 +87,7 @@ def test_what_happens_to_the_endpoint_is_told() -> None:
     shown.hear(Resumed(754.2))
     shown.hear(Waiting(3600.0, EndpointError(Kind.RATE_LIMITED, "HTTP 429: slow down")))
     limits, wait, probe, back, asked = out.getvalue().splitlines()
-    assert limits == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
+    assert limits[9:] == "the endpoint allows 500 requests and 40,000 input tokens a minute for gpt-x: that is kept"
     assert wait[8:] == (
         " paused, probing the endpoint for up to 1:00:00: cannot connect to host:80: Connection refused"
     )
