@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TypeVar, Unpack
 
@@ -14,9 +13,10 @@ from anyio.from_thread import start_blocking_portal
 
 from batchrun.errors import JobError, RunError
 from batchrun.events import Hear
-from batchrun.interrupts import Interrupts, interruptible
+from batchrun.interrupts import Interrupts, interruptible, taken
 from batchrun.job import Job
 from batchrun.judge.prices import Prices
+from batchrun.report.display import LOGGER, Display, Shows, noted
 from batchrun.runner.assembly import Assembly
 from batchrun.runner.kept import to_read
 from batchrun.runner.outcome import Outcome
@@ -55,21 +55,25 @@ def run(
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
-    signals: bool = False,
+    progress: Shows = "auto",
+    signals: bool | None = None,
     **settings: Unpack[Settings],
 ) -> Outcome:
     """Run a job, or go on with it: the same call again resumes.
 
     `source` is a job file, an input (a file, a folder, a glob, a URL), a run directory, a Job, or rows: dicts, a pyarrow
-    table, a pandas or polars frame. Works in a notebook's cell and in any thread; there an interrupt from the keyboard waits
-    for what is in flight, and the Outcome says that the run has stopped.
+    table, a pandas or polars frame. Works in a notebook's cell and in any thread. An interrupt from the keyboard waits for
+    what is in flight, for `[timeouts] drain` seconds at most, and the Outcome says that the run has stopped; the same call
+    goes on. SIGTERM and SIGHUP wait too, before they end the process.
 
     `fresh` sets an earlier run aside and starts over, `retry_failed` asks failed requests again, all of them or those of
     some kinds (`"timeout"`, `["server", "timeout"]`). `listener` makes a listener to events (batchrun.events) from the
-    number of requests and the prices, `on_note` takes single messages. `environ` is read in place of the environment.
-    `transport` is any httpx transport to use in place of the own one. With `signals`, SIGINT, SIGTERM and SIGHUP drain the
-    run, for `[timeouts] drain` seconds at most. Raises JobError before anything was sent; a stop by a guard, a signal or
-    the disk is an Outcome with its exit code.
+    number of requests and the prices; what it raises is logged. `on_note` takes single messages, which else go to the
+    logger `batchrun`, as what happens in the run does (level INFO). `environ` is read in place of the environment.
+    `transport` is any httpx transport to use in place of the own one. `progress` is auto (a bar in a terminal and in a
+    notebook), bar, log or none. `signals` says whether SIGINT, SIGTERM and SIGHUP are the run's, which then ends with an
+    Outcome; None: as said above, where this is the main thread and nobody else handles them. Raises JobError before anything
+    was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
     """
     begun: list[Interrupts] = []
     call = partial(
@@ -82,10 +86,17 @@ def run(
         on_note=on_note,
         environ=environ,
         transport=transport,
-        signals=signals and threading.current_thread() is threading.main_thread(),
+        progress=progress,
+        signals=[] if _in_a_loop() else taken(signals),
         begun=begun.append,
     )
-    return _blocking(call, lambda: begun[0].take(signal.SIGINT) if begun else None)
+    outcome = _blocking(call, lambda: begun[0].take(signal.SIGINT) if begun else None)
+    if signals is None and begun and begun[0].signal is not None:
+        if begun[0].signal is signal.SIGINT:
+            LOGGER.warning("%s: %s", outcome.path, outcome.message)
+        else:
+            signal.raise_signal(begun[0].signal)  # the run has ended well; now it ends the process, as it was to
+    return outcome
 
 
 @explicit
@@ -98,10 +109,11 @@ async def arun(
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
+    progress: Shows = "auto",
     signals: bool = False,
     **settings: Unpack[Settings],
 ) -> Outcome:
-    """What `run` does, to be awaited."""
+    """What `run` does, to be awaited. Signals are left to the loop's owner, but with `signals`."""
     return await _arun(
         source,
         settings,
@@ -111,7 +123,8 @@ async def arun(
         on_note=on_note,
         environ=environ,
         transport=transport,
-        signals=signals,
+        progress=progress,
+        signals=taken(signals),
     )
 
 
@@ -125,12 +138,18 @@ async def _arun(
     on_note: Callable[[str], None] | None,
     environ: Mapping[str, str] | None,
     transport: Transport | None,
-    signals: bool,
+    progress: Shows,
+    signals: Collection[signal.Signals],
     begun: Callable[[Interrupts], None] | None = None,
 ) -> Outcome:
     """`begun` gets what the run can be interrupted by, from another thread."""
     retried = failures_named(retry_failed)
-    assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, on_note)
+    display = Display(progress)
+    assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, noted(on_note))
+
+    def listening(total: int, prices: Prices) -> Hear:
+        return display.listening(total, None if listener is None else listener(total, prices))
+
     cut_short: Outcome | None = None
     # taking the lock and giving it back write to the disk too: a signal meanwhile is heard when they have ended
     async with interruptible(signals, hears=begun) as interrupts:
@@ -140,11 +159,13 @@ async def _arun(
         ):
             try:
                 return await Session(assembly, interrupts, watch).run(
-                    fresh=fresh, retried=retried, listener=listener, transport=transport
+                    fresh=fresh, retried=retried, listener=listening, transport=transport
                 )
             except anyio.get_cancelled_exc_class():
                 cut_short = interrupted(assembly.run_dir, interrupts)
                 raise
+            finally:
+                display.close()
     assert cut_short is not None
     return cut_short
 
@@ -217,13 +238,20 @@ def _assembly(
     return assembly
 
 
-def _blocking(call: Callable[[], Awaitable[_Result]], interrupt: Callable[[], object] | None = None) -> _Result:
-    """Run to the end, from anywhere: in a thread of its own where an event loop runs in this one, as in a notebook's cell.
-    There an interrupt from the keyboard goes to `interrupt`, in the call's loop, and the end is waited for.
-    """
+def _in_a_loop() -> bool:
+    """Whether an event loop runs in this thread, as in a notebook's cell."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        return False
+    return True
+
+
+def _blocking(call: Callable[[], Awaitable[_Result]], interrupt: Callable[[], object] | None = None) -> _Result:
+    """Run to the end, from anywhere: in a thread of its own where an event loop runs in this one. There an interrupt from the
+    keyboard goes to `interrupt`, in the call's loop, and the end is waited for.
+    """
+    if not _in_a_loop():
         return anyio.run(call)
     with start_blocking_portal() as portal:
         future = portal.start_task_soon(call)

@@ -7,7 +7,8 @@ first is the same wish; and a terminal that closes, however late, is never a per
 """
 
 import signal
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import anyio
@@ -65,18 +66,19 @@ class Interrupts:
 
 
 @asynccontextmanager
-async def interruptible(enabled: bool, hears: Callable[[Interrupts], None] | None = None) -> AsyncIterator[Interrupts]:
-    """Listen for as long as this lasts; a body that was cut short by a signal leaves quietly. `hears` is given what another
-    thread may interrupt the body by.
+async def interruptible(
+    wanted: Collection[signal.Signals], hears: Callable[[Interrupts], None] | None = None
+) -> AsyncIterator[Interrupts]:
+    """Listen to the wanted signals for as long as this lasts; a body that was cut short by one leaves quietly. `hears` is
+    given what another thread may interrupt the body by.
     """
     interrupts = Interrupts()
     if hears is not None:
         hears(interrupts)
-    if not enabled:
+    if not wanted:
         with interrupts.scope:
             yield interrupts
         return
-    wanted = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
 
     async def listen(*, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(*wanted) as received:
@@ -95,6 +97,17 @@ async def interruptible(enabled: bool, hears: Callable[[Interrupts], None] | Non
         tasks.cancel_scope.cancel()
     if fault is not None:
         raise fault
+
+
+def taken(signals: bool | None) -> list[signal.Signals]:
+    """The signals that a run listens to: with True all that are not ignored, with None those that nobody else handles. None at
+    all in a thread that gets none.
+    """
+    if signals is False or threading.current_thread() is not threading.main_thread():
+        return []
+    if signals:
+        return [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    return [one for one in SIGNALS if signal.getsignal(one) in (signal.SIG_DFL, signal.default_int_handler)]
 
 
 def ignore_the_rest() -> None:

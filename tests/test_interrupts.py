@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import batchrun
-from batchrun.interrupts import SAME_WISH_S, Interrupts, interruptible
+from batchrun.interrupts import SAME_WISH_S, Interrupts, interruptible, taken
 from batchrun.ledger.run_dir import RunDir
 from batchrun.stop import StopSign
 
@@ -35,7 +35,7 @@ async def test_the_first_signal_gives_the_exit_code(
 
 async def test_a_signal_outside_of_draining_ends_the_body() -> None:
     """While nothing drains, the body is cancelled and left quietly."""
-    async with interruptible(True) as interrupts:
+    async with interruptible(taken(True)) as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)
         await anyio.sleep_forever()
     assert interrupts.signal is signal.SIGTERM
@@ -61,7 +61,7 @@ async def test_an_ignored_signal_stays_ignored() -> None:
     """Under `nohup` the terminal may close: the run goes on."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        async with interruptible(True) as interrupts:
+        async with interruptible(taken(True)) as interrupts:
             os.kill(os.getpid(), signal.SIGHUP)
             await anyio.sleep(0.05)
         assert interrupts.signal is None
@@ -73,7 +73,7 @@ async def test_an_ignored_signal_stays_ignored() -> None:
 async def test_a_fault_comes_out_as_itself() -> None:
     """An error of the body is not wrapped in a group."""
     with pytest.raises(ValueError, match="plain"):
-        async with interruptible(True):
+        async with interruptible(taken(True)):
             raise ValueError("plain")
 
 

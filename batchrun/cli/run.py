@@ -68,6 +68,7 @@ def command(
             retry_failed=retry_kinds or retry_failed,
             listener=listener,
             on_note=note,
+            progress="none",
             signals=True,
             **settings,
         )

@@ -4,6 +4,7 @@ The only owner of tqdm. Everything goes to stderr; nothing here decides anything
 """
 
 import datetime
+import importlib.util
 import os
 import sys
 import time
@@ -36,19 +37,33 @@ _SHOWN = frozenset(
 """The records that stand above the bar; the others are in the log, or are told at the end."""
 
 
-class _Bar(tqdm):  # type: ignore[type-arg]
-    """A bar that shows the run's pace, which rows that were done before are no part of."""
+def _paced(bar: Any) -> Any:
+    """A class of tqdm's that shows the run's pace, which rows that were done before are no part of."""
 
-    standing: Standing | None = None
+    class Paced(bar):  # type: ignore[misc]
+        standing: Standing | None = None
 
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        rate = None if self.standing is None else self.standing.rate_per_s
-        return {**super().format_dict, "rate": rate or 0.0}
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            rate = None if self.standing is None else self.standing.rate_per_s
+            return {**super().format_dict, "rate": rate or 0.0}
+
+    return Paced
+
+
+def _bar(mode: str, total: int, out: TextIO) -> Any:
+    """A bar for a terminal, or for a notebook where its widgets are installed; None for other modes."""
+    if mode == "notebook" and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm_notebook
+
+        return _paced(tqdm_notebook)(total=total, unit="req", mininterval=0.2)
+    if mode in ("bar", "notebook"):
+        return _paced(tqdm)(total=total, unit="req", file=out, mininterval=0.2, **_size(out))
+    return None
 
 
 class Progress:
-    """A listener to a run. `mode` is bar, log or none."""
+    """A listener to a run. `mode` is bar, notebook, log or none."""
 
     def __init__(self, mode: str, total: int, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -57,11 +72,7 @@ class Progress:
         self._teller = Teller(self._tell)
         self._logged = time.monotonic()
         self._retrying = ""
-        self._bar = (
-            _Bar(total=total, unit="req", file=self._out, mininterval=0.2, **_size(self._out))
-            if mode == "bar"
-            else None
-        )
+        self._bar = _bar(mode, total, self._out)
         if self._bar is not None:
             self._bar.standing = self._standing
 
@@ -86,7 +97,8 @@ class Progress:
         """Show a record that a person who watches wants to know of at once."""
         if record["event"] in _SHOWN:
             at = datetime.datetime.fromisoformat(record["at"])
-            more = " (Ctrl-C again to end at once)" if record["event"] == "draining" else ""
+            again = "interrupt again" if self._mode == "notebook" else "Ctrl-C again"
+            more = f" ({again} to end at once)" if record["event"] == "draining" else ""
             self.say(f"{at.strftime('%H:%M:%S')} {words(record)}{more}")
 
     def _kept(self) -> None:
@@ -132,7 +144,7 @@ class Progress:
             self._show(self._bar)
             self._bar.refresh()
 
-    def _show(self, bar: "tqdm[Any]") -> None:
+    def _show(self, bar: Any) -> None:
         """The numbers stand behind the bar; what the run waits for before it, which a narrow terminal cuts last."""
         bar.set_description_str(self._note or None, refresh=False)
         bar.set_postfix_str(self._numbers(), refresh=False)
