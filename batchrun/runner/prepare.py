@@ -132,6 +132,8 @@ class Preparation:
         # from here on the failures of what was set aside have a result in the run again, or none that matters
         self._remember(inventory, True, tuple(self._dir.superseded()))
         self._warn_of_space(inventory)
+        # the price list is loaded when it is first looked into: here, and not in the loop that others share with the run
+        self._assembly.prices.rate(self._assembly.endpoint, self._assembly.job.endpoint.model or "")
 
     def _checked(self, inventory: Inventory) -> Iterator[ShardInfo]:
         for info in inventory.shards:

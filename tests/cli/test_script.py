@@ -1,5 +1,6 @@
 """A script that calls batchrun.run: signals, listeners, and what it is told."""
 
+import json
 import logging
 import signal
 import subprocess
@@ -126,3 +127,36 @@ def test_a_script_asks_for_lines_of_progress(rows: list[dict[str, Any]], capsys:
     assert capsys.readouterr().err == ""
     with pytest.raises(JobError, match="auto, bar, log, none"):
         batchrun.run(rows, base_url="embedded:", model="m", output="c", progress="loud")  # type: ignore[arg-type]
+
+
+LOADED = """
+import asyncio, json, sys
+import httpx
+import batchrun
+
+async def main():
+    known = set()
+
+    def answer(request):
+        known.update(sys.modules)
+        body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "model": "gpt-4o-mini",
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+        return httpx.Response(200, json=body)
+
+    asked = {"base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini", "output": "out"}
+    out = await batchrun.arun([{"prompt": "x"}], transport=httpx.MockTransport(answer), environ={"OPENAI_API_KEY": "k"}, **asked)
+    print(json.dumps([out.cost_usd, "genai_prices" in known]))
+
+asyncio.run(main())
+"""
+
+
+def test_a_caller_s_loop_is_not_held_up_by_imports(command: Callable[..., Any], tmp_path: Path) -> None:
+    """The price list, whose import takes long, is loaded in a thread before anything is asked."""
+    _line, environ = command()
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], env=environ, cwd=tmp_path, text=True, capture_output=True, check=True
+    )
+    cost, was_known = json.loads(done.stdout)
+    assert cost > 0
+    assert was_known
