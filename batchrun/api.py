@@ -21,7 +21,8 @@ from batchrun.runner.assembly import Assembly
 from batchrun.runner.kept import to_read
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
-from batchrun.runner.session import Session, interrupted
+from batchrun.runner.session import Session
+from batchrun.runner.stopped import interrupted
 from batchrun.runner.watched import watching
 from batchrun.settings import Settings, explicit
 from batchrun.sources import Source, as_file, failures_named, make_job

@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("engines",),
     ("runner.control",),
     ("runner.shards", "runner.window"),
-    ("runner.kept", "runner.stack"),
+    ("runner.kept", "runner.stack", "runner.stopped"),
     (
         "runner.backlog",
         "runner.counter",

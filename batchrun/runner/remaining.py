@@ -37,7 +37,7 @@ def remaining(assembly: Assembly, see: Callable[[Request], None]) -> Remaining:
     """
     run_dir = assembly.run_dir
     manifest, stored = run_dir.read_manifest(), remembered(run_dir)
-    retried = _ALL if manifest is not None and manifest.nobody_answered and manifest.counts.failed else None
+    retried = _ALL if manifest is not None and manifest.nobody_answered else None
     reuse = tuple(assembly.job.reuse)
     others = results_in(reuse)
     if retried is None and stored is not None and stored.identity.scans_like(assembly.identity()):

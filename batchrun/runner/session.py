@@ -24,7 +24,7 @@ from batchrun.ledger.footer import Tally
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.orders import InForce
-from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.run_dir import Counts, Manifest
 from batchrun.ledger.store import Stored
 from batchrun.report.log import Log
 from batchrun.report.notify import Notifier
@@ -41,6 +41,7 @@ from batchrun.runner.outcome import Outcome
 from batchrun.runner.prepare import Preparation
 from batchrun.runner.shards import ShardLoop
 from batchrun.runner.stack import Stack
+from batchrun.runner.stopped import counted
 from batchrun.runner.watched import Watch
 from batchrun.runner.window import Window
 from batchrun.stop import Stop, StopSign
@@ -257,8 +258,7 @@ class Session:
         counts = manifest.counts
         # on a disk that is full or broken the manifest can't be written either: `status` then says `interrupted`
         with contextlib.suppress(LedgerError):
-            done = read_progress(self._dir)
-            counts = Counts(counts.requests, done.tally.ok, sum(done.tally.failed.values()))
+            counts = counted(self._dir, counts.requests)
             nobody = stop.exit_code == LedgerError.exit_code and not counts.ok and counts.failed > 0
             self._dir.write_manifest(
                 msgspec.structs.replace(
@@ -281,28 +281,6 @@ class Session:
     def _outcome(self, counts: Counts, asked: int) -> Outcome:
         code = 1 if counts.failed else 0
         return Outcome(self._dir.url, counts.requests, counts.ok, counts.failed, asked, code, held=Held(self._dir))
-
-
-def interrupted(run_dir: RunDir, interrupts: Interrupts) -> Outcome:
-    """The outcome of a run that a signal cut short outside of its asking: while it scanned, prepared or merged. The lock
-    is held by the caller.
-    """
-    manifest = run_dir.read_manifest()
-    counts = Counts() if manifest is None else manifest.counts
-    if manifest is not None and manifest.state == "running":
-        with contextlib.suppress(LedgerError):
-            run_dir.write_manifest(msgspec.structs.replace(manifest, state="stopped", message=interrupts.message))
-        Log(run_dir).hear(Ended(counts.ok, counts.failed, interrupts.message, interrupts.exit_code))
-    return Outcome(
-        run_dir.url,
-        counts.requests,
-        counts.ok,
-        counts.failed,
-        0,
-        interrupts.exit_code,
-        interrupts.message,
-        Held(run_dir),
-    )
 
 
 def _checked(files: list[Stored]) -> Iterator[Stored]:

@@ -1,5 +1,6 @@
 """Signals that end a run, or must not (contract.md §3). tests/cli/test_resume.py has the plain drains."""
 
+import json
 import os
 import re
 import shutil
@@ -123,7 +124,9 @@ def test_a_signal_during_the_first_scan(calls: Calls, number: signal.Signals) ->
 
 @pytest.mark.parametrize("number", STOPPERS)
 def test_a_signal_during_the_final_merge(calls: Calls, number: signal.Signals) -> None:
-    """While results.parquet is written: exit 130 or 143, no half file, and the same command ends the run unasked."""
+    """While results.parquet is written: exit 130 or 143, no half file, and the same command ends the run unasked. What was
+    answered until then is told.
+    """
     site, bench = calls.site, calls.site.benches[0]
     writes = [one for one in calls.record() if one.is_data and re.search(r"\bresults\.parquet", one.shown)]
     assert writes
@@ -131,6 +134,8 @@ def test_a_signal_during_the_final_merge(calls: Calls, number: signal.Signals) -
     point = writes[len(writes) // 2]
     ended = bench.run(folder, strace=calls.inject(point, folder / "out", f"signal={number.name}"))
     assert_ended(ended, number)
+    told = json.loads((folder / "out" / "run.json").read_bytes())
+    assert (told["state"], told["stop"], told["counts"]) == ("stopped", "signal", {"requests": 4, "ok": 4, "failed": 0})
     again = bench.run(folder)
     assert (again.code, ended.received + again.received) == (0, 4), again.said
     assert audit(folder / "out", 4) == (4, 0)
