@@ -26,7 +26,7 @@ from batchrun.runner.stopped import interrupted
 from batchrun.runner.watched import watching
 from batchrun.settings import Settings, explicit
 from batchrun.sources import Source, as_file, failures_named, make_job
-from batchrun.wire.transport import Transport
+from batchrun.wire.carrier import Transport
 
 __all__ = [
     "Job",

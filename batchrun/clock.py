@@ -1,7 +1,6 @@
 """The one clock: the event loop's seconds for waiting, epoch seconds for records, and sleep. Tests inject their own."""
 
 import asyncio
-import datetime
 import time
 from typing import Protocol
 
@@ -32,15 +31,3 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
-
-
-def moment(epoch: float, seconds: float) -> str:
-    """When it will be so many seconds after `epoch` (seconds since 1970), by the local time: `14:30:05`, `09:00 tomorrow`,
-    `09:00 on 2026-12-01`.
-    """
-    now = datetime.datetime.fromtimestamp(epoch).astimezone()
-    then = datetime.datetime.fromtimestamp(epoch + seconds).astimezone()
-    days = (then.date() - now.date()).days
-    if days == 0:
-        return f"{then:%H:%M:%S}"
-    return f"{then:%H:%M} tomorrow" if days == 1 else f"{then:%H:%M} on {then:%Y-%m-%d}"

@@ -44,7 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tables",),
     ("errors",),
     ("records",),
-    ("clock", "stop", "tokens", "names", "money"),
+    ("clock", "stop", "tokens", "names", "money", "moments"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -76,7 +76,7 @@ OWNERS = {
         "ledger.vectors",
         "report",
     },
-    "tqdm": {"report.progress"},
+    "tqdm": {"report.bar"},
     "prometheus_client": {"report.metrics"},
     "opentelemetry": {"report.traces"},
     "jinja2": {"rows.condition", "rows.template", "rows.sandbox", "report"},

@@ -34,6 +34,7 @@ def _called(args: Sequence[str], *, debug: bool) -> int:
     from batchrun.cli.flags import refuse_parameters, with_kinds
     from batchrun.cli.output import OutputError
     from batchrun.errors import BatchrunError
+    from batchrun.report.words import printable
 
     try:
         refuse_parameters(args)
@@ -43,7 +44,7 @@ def _called(args: Sequence[str], *, debug: bool) -> int:
     except BatchrunError as error:
         if debug:
             traceback.print_exc()
-        print(f"batchrun: {_printable(str(error))}", file=sys.stderr)
+        print(f"batchrun: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -54,14 +55,10 @@ def _called(args: Sequence[str], *, debug: bool) -> int:
             traceback.print_exc()
         while isinstance(error, ExceptionGroup):  # of tasks: what went wrong in the first of them is what matters
             error = error.exceptions[0]
-        print(f"batchrun: {type(error).__name__}: {_printable(str(error))}", file=sys.stderr)
+        print(f"batchrun: {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
         print(
             "batchrun: this is a fault of batchrun itself; run again with --debug and report what it prints",
             file=sys.stderr,
         )
         return 70
     return 0
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() or char in "\n " else f"\\x{ord(char):02x}" for char in text)

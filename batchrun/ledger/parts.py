@@ -14,7 +14,7 @@ from batchrun.errors import LedgerError
 from batchrun.ledger import sealed, vectors
 from batchrun.ledger.account import Account
 from batchrun.ledger.bills import Share
-from batchrun.ledger.footer import Group, Tally, account_of, group_of, groups_in, metadata_of, tally_of
+from batchrun.ledger.footer import Group, account_of, group_of, groups_in, metadata_of, tally_of
 from batchrun.ledger.layout import (
     COST,
     LATER,
@@ -26,6 +26,7 @@ from batchrun.ledger.layout import (
     result_names,
 )
 from batchrun.ledger.store import Stored
+from batchrun.ledger.tally import Tally
 from batchrun.money import pico
 from batchrun.records import Result
 

@@ -21,6 +21,7 @@ from batchrun.ledger import durable, lock
 from batchrun.ledger.durable import FILE_MODE, disk_faults, make_dir
 from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.store import LocalStore, Store, Stored, is_url, object_store, one_line, shown_url, write_whole
+from batchrun.ledger.tally import Tally
 
 _STATE = ".state"
 LOG = "log.jsonl"
@@ -43,7 +44,8 @@ class Manifest(msgspec.Struct, frozen=True):
     a run was stopped in which no request was ever answered: what has failed is no failure of its own, and the next call opens
     it again. `stop` is the
     kind of the latest call's stop (stop.Stop), empty where it was not stopped. `steered` are the limits that
-    were changed while the latest call went on: a call from the directory alone keeps them.
+    were changed while the latest call went on: a call from the directory alone keeps them. `tally` is what the results of a
+    complete run come to; None in those of an earlier version.
     """
 
     state: str
@@ -62,6 +64,7 @@ class Manifest(msgspec.Struct, frozen=True):
     nobody_answered: bool = False
     stop: str = ""
     steered: dict[str, float] = {}
+    tally: Tally | None = None
     format: int = 1
 
 

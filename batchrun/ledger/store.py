@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-import tenacity
-
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger import durable
 
@@ -192,6 +190,8 @@ class ObjectStore:
                     self._filesystem.delete_file(self._path(name))
 
     def _upload(self, local: Path, name: str) -> None:
+        import tenacity  # late: only what stands in a bucket needs it
+
         with self._faults(name):
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception_type(OSError),

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from batchrun.clock import Clock, moment
+from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import Hear, Resumed, Waiting
+from batchrun.moments import moment
 from batchrun.pace.gate import Closed
 from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS
 from batchrun.pace.turns import Turns

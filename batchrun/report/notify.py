@@ -8,8 +8,6 @@ import datetime
 import os
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -108,6 +106,9 @@ class Notifier:
             self._note(f"[notify] the command ended with exit code {done.returncode}")
 
     def _post(self, url: str, text: bytes) -> None:
+        import urllib.error  # late: HTTP takes a while to load, and few jobs tell a URL
+        import urllib.request
+
         try:
             request = urllib.request.Request(url, text, {"Content-Type": "application/json"})  # noqa: S310 - checked in job.py
             with urllib.request.urlopen(request, timeout=_POST_S):  # noqa: S310

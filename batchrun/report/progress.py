@@ -1,16 +1,12 @@
 """What a person sees while a run goes on: a tqdm bar in a terminal, a log line every few seconds elsewhere.
 
-The only owner of tqdm. Everything goes to stderr; nothing here decides anything.
+Everything goes to stderr; nothing here decides anything.
 """
 
 import datetime
-import importlib.util
-import os
 import sys
 import time
 from typing import Any, TextIO
-
-from tqdm import tqdm
 
 from batchrun.events import Done, Event, Kept, Retried
 from batchrun.money import dollars
@@ -37,31 +33,6 @@ _SHOWN = frozenset(
 """The records that stand above the bar; the others are in the log, or are told at the end."""
 
 
-def _paced(bar: Any) -> Any:
-    """A class of tqdm's that shows the run's pace, which rows that were done before are no part of."""
-
-    class Paced(bar):  # type: ignore[misc]
-        standing: Standing | None = None
-
-        @property
-        def format_dict(self) -> dict[str, Any]:
-            rate = None if self.standing is None else self.standing.rate_per_s
-            return {**super().format_dict, "rate": rate or 0.0}
-
-    return Paced
-
-
-def _bar(mode: str, total: int, out: TextIO) -> Any:
-    """A bar for a terminal, or for a notebook where its widgets are installed; None for other modes."""
-    if mode == "notebook" and importlib.util.find_spec("ipywidgets") is not None:
-        from tqdm.notebook import tqdm_notebook
-
-        return _paced(tqdm_notebook)(total=total, unit="req", mininterval=0.2)
-    if mode in ("bar", "notebook"):
-        return _paced(tqdm)(total=total, unit="req", file=out, mininterval=0.2, **_size(out))
-    return None
-
-
 class Progress:
     """A listener to a run. `mode` is bar, notebook, log or none."""
 
@@ -72,8 +43,11 @@ class Progress:
         self._teller = Teller(self._tell)
         self._logged = time.monotonic()
         self._retrying = ""
-        self._bar = _bar(mode, total, self._out)
-        if self._bar is not None:
+        self._bar: Any = None
+        if mode in ("bar", "notebook"):
+            from batchrun.report.bar import bar  # late: only who has a bar needs tqdm, which takes a while to load
+
+            self._bar = bar(mode, total, self._out)
             self._bar.standing = self._standing
 
     def hear(self, event: Event) -> None:
@@ -183,19 +157,6 @@ class Progress:
         if live.eta_s:
             parts.append(f"{clock(live.eta_s)} left")
         print(", ".join([*parts, self._numbers(), *filter(None, [self._note])]), file=self._out, flush=True)
-
-
-def _size(out: TextIO) -> dict[str, Any]:
-    """The bar follows the terminal's size. In one that doesn't know its own (0 × 0, as CI makes them) tqdm would draw
-    nothing.
-    """
-    try:
-        size = os.get_terminal_size(out.fileno())
-    except (OSError, ValueError):  # no terminal after all
-        return {"dynamic_ncols": True}
-    if size.lines and size.columns:
-        return {"dynamic_ncols": True}
-    return {"ncols": size.columns or 80, "nrows": size.lines or 24}
 
 
 def _time() -> str:

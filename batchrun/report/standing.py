@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from batchrun.clock import moment
 from batchrun.events import Began, Done, Event, Held, Kept, Paused, Released, Resumed, Retried, Waiting
+from batchrun.moments import moment
 
 _OVER_S = 60.0
 """The pace is that of the last minute."""

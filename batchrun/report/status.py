@@ -12,10 +12,10 @@ import msgspec
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger.durable import disk_faults
-from batchrun.ledger.footer import Tally
 from batchrun.ledger.journal import Key, opened_line
-from batchrun.ledger.parts import read_tally
 from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.ledger.store import Stored
+from batchrun.ledger.tally import Tally
 from batchrun.money import usd
 from batchrun.records import Result
 from batchrun.report.standing import Live, read_live
@@ -32,13 +32,13 @@ def read_progress(run_dir: RunDir) -> Progress:
     """Count the results, or parts and open journals."""
     if run_dir.results.exists():  # merged just now, or about to be split into parts: it has all
         with contextlib.suppress(LedgerError):
-            return Progress(read_tally(run_dir.results))
+            return Progress(_tally_in(run_dir.results))
     found = Progress(Tally())
     opened = sorted(run_dir.open_journals() - run_dir.sealed())
     counted = {number for number in opened if _add_journal(found, run_dir.journal(number))}
     for number in sorted(run_dir.sealed() - counted):  # a shard may have been sealed since its journal was read
         try:
-            tally = read_tally(run_dir.part(number))
+            tally = _tally_in(run_dir.part(number))
         except LedgerError:
             continue  # set aside or merged since it was listed, or damaged: the run itself will say so
         found.tally.take(tally)
@@ -103,14 +103,25 @@ def state_of(run_dir: RunDir, manifest: Manifest) -> str:
 
 
 def _of_complete(run_dir: RunDir, manifest: Manifest) -> Progress:
-    """A complete run's numbers, from the footers of its results, or the manifest and the cost summary where a file is gone."""
+    """A complete run's numbers: those that its manifest keeps. One of an earlier version has fewer: there they are in the
+    footers of the results.
+    """
+    if manifest.tally is not None:
+        return Progress(manifest.tally)
     found = Progress(Tally())
     try:
         for file in run_dir.result_files():
-            found.tally.take(read_tally(file))
+            found.tally.take(_tally_in(file))
     except LedgerError:
         found = Progress(Tally(ok=manifest.counts.ok, failed={"unknown": manifest.counts.failed}))
     return found
+
+
+def _tally_in(file: Stored) -> Tally:
+    """What a sealed file comes to. Raises LedgerError."""
+    from batchrun.ledger.parts import read_tally  # late: Parquet takes a while to load, and many runs need none of it
+
+    return read_tally(file)
 
 
 def _add_journal(found: Progress, path: Path) -> bool:

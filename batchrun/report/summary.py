@@ -19,6 +19,7 @@ from batchrun.ledger.store import Stored
 from batchrun.money import pico, usd
 from batchrun.records import Result
 
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 SCHEMA = pa.schema(
     [
         ("endpoint", pa.string()),
@@ -153,16 +154,29 @@ def write_summary(results: Iterable[Stored], target: Stored) -> tuple[int, int]:
 def read_summary(file: Stored) -> list[dict[str, Any]]:
     """The rows of a cost summary, the total last; `unpriced` says how many of a row's results have no known price."""
     try:
-        with file.opened() as source:
-            table = pq.read_table(source)
+        with file.opened() as source, pq.ParquetFile(source) as opened:
+            table = opened.read()
     except (OSError, pa.ArrowException) as error:
         raise LedgerError(
             f"{file}: cannot be read: {error}; remove it and run the same command again: it is made again"
         ) from error
-    rows: list[dict[str, Any]] = table.to_pylist()
+    rows = _rows(table)
     kept = (table.schema.metadata or {}).get(_UNPRICED)
     counts = msgspec.json.decode(kept, type=list[int]) if kept else [0] * len(rows)
     return [{**row, "unpriced": count} for row, count in zip(rows, counts, strict=True)]
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """A summary's rows; its times by arithmetic, since pyarrow would load pandas for them where that is installed."""
+    times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+    for name in times:
+        seen = [chunk.view(pa.int64()) for chunk in table.column(name).chunks]
+        table = table.set_column(table.column_names.index(name), name, pa.chunked_array(seen, pa.int64()))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        for name in times:
+            row[name] = None if row[name] is None else _EPOCH + datetime.timedelta(microseconds=row[name])
+    return rows
 
 
 def _check(files: Iterable[Stored], rows: list[dict[str, Any]]) -> None:

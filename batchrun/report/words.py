@@ -4,7 +4,7 @@ import datetime
 import json
 from typing import Any
 
-from batchrun.clock import moment
+from batchrun.moments import moment
 
 
 def words(record: dict[str, Any]) -> str:

@@ -40,11 +40,10 @@ from batchrun.runner import notified, results
 from batchrun.runner.doubts import Faults, refuse_same_prompt
 from batchrun.runner.kept import KEY_FOR_A_NAME, to_keep
 from batchrun.wire.address import completions_url
-from batchrun.wire.client import Client
+from batchrun.wire.carrier import Transport
 from batchrun.wire.descriptors import room_for
 from batchrun.wire.outgoing import read_headers
 from batchrun.wire.proxy import proxy_for
-from batchrun.wire.transport import Transport, open_transport
 
 EMBEDDED = "embedded:"
 SHARD_REQUESTS = 2000
@@ -92,6 +91,8 @@ class Assembly:
         self, url: str, wire: Transport, *, raw: bool, on_limits: Callable[[str, list[StatedLimit]], None]
     ) -> Billed:
         """The client of the endpoint; what it brings says what it cost."""
+        from batchrun.wire.client import Client  # late: HTTP takes a while to load, and only what asks needs it
+
         job, clock = self.job, SystemClock()
         client = Client(
             url,
@@ -255,6 +256,8 @@ async def opened(given: Transport | None, url: str, note: Callable[[str], None])
         return
     if (proxy := proxy_for(url, os.environ)) is not None:
         note(f"through the proxy {proxy.shown} (from {proxy.variable})")
+    from batchrun.wire.transport import open_transport  # late, as above
+
     transport = open_transport(url)
     try:
         yield transport

@@ -12,7 +12,7 @@ from batchrun.pace.advice import advice
 from batchrun.records import Answer, Request, StatedLimit
 from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.remaining import remaining
-from batchrun.wire.transport import Transport
+from batchrun.wire.carrier import Transport
 
 _SHOWN = 3
 

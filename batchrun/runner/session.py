@@ -20,12 +20,12 @@ from batchrun.events import Began, Ended, Hear, Kept
 from batchrun.interrupts import Interrupts
 from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
-from batchrun.ledger.footer import Tally
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
 from batchrun.ledger.orders import InForce
 from batchrun.ledger.run_dir import Counts, Manifest
 from batchrun.ledger.store import Stored
+from batchrun.ledger.tally import Tally
 from batchrun.report.log import Log
 from batchrun.report.notify import Notifier
 from batchrun.report.standing import Standing
@@ -45,7 +45,7 @@ from batchrun.runner.stopped import counted
 from batchrun.runner.watched import Watch
 from batchrun.runner.window import Window
 from batchrun.stop import Stop, StopSign
-from batchrun.wire.transport import Transport
+from batchrun.wire.carrier import Transport
 
 
 class Session:
@@ -240,18 +240,16 @@ class Session:
             files = [self._dir.results]
         ok, failed = write_summary(_checked(files), self._dir.summary)
         anyio.from_thread.check_cancelled()
-        counts = Counts(ok + failed, ok, failed)
+        counts, tally = Counts(ok + failed, ok, failed), Tally()
+        for file in _checked(files):
+            tally.take(parts.read_tally(file))
         finished = datetime.datetime.now(datetime.UTC).isoformat()
         self._dir.write_manifest(
-            msgspec.structs.replace(manifest, state="complete", finished_at=finished, counts=counts)
+            msgspec.structs.replace(manifest, state="complete", finished_at=finished, counts=counts, tally=tally)
         )
         self._drop_parts()
-        if counts.ok:
-            tally = Tally()
-            for file in _checked(files):
-                tally.take(parts.read_tally(file))
-            if text := tally.emptiness():
-                self._note(f"{text}; [retry] empty says what becomes of those")
+        if text := tally.emptiness():
+            self._note(f"{text}; [retry] empty says what becomes of those")
         return counts
 
     def _stop(self, manifest: Manifest, stop: Stop) -> Counts:

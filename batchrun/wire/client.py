@@ -20,6 +20,7 @@ from batchrun.job import Timeouts
 from batchrun.records import CHAT, PATHS, Answer, Request, StatedLimit, Usage
 from batchrun.tokens import BYTES_PER_TOKEN, prompt_tokens
 from batchrun.wire.address import beside
+from batchrun.wire.carrier import Transport
 from batchrun.wire.deadline import Deadline
 from batchrun.wire.decode.reasoning import split_thinking
 from batchrun.wire.decode.shapes import choices_of, decoder_for
@@ -67,7 +68,7 @@ class Client:
     def __init__(
         self,
         url: str,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         *,
         timeouts: Timeouts,
         clock: Clock,

@@ -7,18 +7,14 @@ doesn't finish. Any httpx transport may take its place. What a transport's excep
 import os
 from collections.abc import Mapping
 
-import httpx
-
 from batchrun.wire.http1.dial import Dialer
 from batchrun.wire.http1.transport import Http1Transport
 from batchrun.wire.proxy import proxy_for
 from batchrun.wire.socks import require_socks
 from batchrun.wire.tls import tls_context
 
-Transport = httpx.AsyncBaseTransport
 
-
-def open_transport(url: str, environ: Mapping[str, str] | None = None) -> Transport:
+def open_transport(url: str, environ: Mapping[str, str] | None = None) -> Http1Transport:
     """A transport without a limit on connections, through the environment's proxy where it names one.
 
     Proxy and certificates are looked up once. Raises JobError where the environment names what can't be used.

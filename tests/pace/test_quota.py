@@ -6,9 +6,9 @@ import time
 import anyio
 import pytest
 
-from batchrun.clock import moment
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import Event, Resumed, Waiting
+from batchrun.moments import moment
 from batchrun.pace.gate import Closed
 from batchrun.pace.quota import Quota, is_long
 from batchrun.records import Answer, Request, Usage

@@ -1,0 +1,77 @@
+"""What a command loads before it does anything: whatever takes long to load is loaded by those alone who need it.
+
+Loading is what a short command takes its time for. Held by names, never by a clock.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PARQUET = {"pyarrow", "numpy", "pandas"}
+HTTP = {"httpx", "aiohappyeyeballs", "truststore", "certifi", "http.client"}
+PRICES = {"genai_prices"}
+SERVER = {"starlette", "uvicorn", "httptools"}
+BUCKET = {"tenacity"}
+OTHER = {"pandas", "polars", "pyarrow.dataset", "tqdm", "prometheus_client", "opentelemetry"}
+ALWAYS_LATE = HTTP | PRICES | SERVER | BUCKET | OTHER
+
+CALL = """
+import sys
+import batchrun.cli
+sys.argv = ["batchrun", *sys.argv[1:]]
+try:
+    batchrun.cli.main()
+except SystemExit as ended:
+    assert ended.code in (0, None), ended.code
+print("\\nloaded:", *sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def complete(batchrun: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a complete run of a job with a template and prices of its own."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "rows.jsonl").write_text('{"text": "good"}\n{"text": "bad"}\n')
+    (folder / "job.toml").write_text(
+        '[input]\npath = "rows.jsonl"\n[prompt]\nuser = "Label: {{ text }}"\n'
+        '[endpoint]\nbase_url = "embedded:"\nmodel = "m"\n[prices.m]\ninput = 1\noutput = 1\n[output]\npath = "out"\n'
+    )
+    process = batchrun("run", "job.toml", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def loaded(folder: Path, command: Callable[..., tuple[list[str], dict[str, str]]], *args: str) -> set[str]:
+    """The modules that a call in a new process has loaded at its end."""
+    _line, environ = command()
+    line = [sys.executable, "-c", CALL, *args]
+    said = subprocess.run(line, cwd=folder, env=environ, capture_output=True, text=True, check=True).stdout
+    return set(said.rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("line", "late"),
+    [
+        ("--help", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
+        ("status out", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
+        ("ls .", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
+        ("log out", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
+        ("summary out", ALWAYS_LATE | {"pyarrow.compute"}),
+        ("export out out.csv", ALWAYS_LATE),
+        ("export out out.parquet", ALWAYS_LATE),
+        ("failures out", ALWAYS_LATE),
+        ("plan job.toml", ALWAYS_LATE | {"pyarrow.compute"}),
+        ("run job.toml", ALWAYS_LATE | {"pyarrow.compute"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(
+    complete: Path, command: Callable[..., tuple[list[str], dict[str, str]]], line: str, late: set[str]
+) -> None:
+    """No HTTP where nothing is sent, no Parquet where nothing is read, no price list where the job has the prices, no bar
+    where there is no terminal; pandas and pyarrow's datasets, which take longer than all the rest, never."""
+    found = loaded(complete, command, *line.split()) & late
+    assert not found
