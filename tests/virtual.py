@@ -26,12 +26,15 @@ import httpx
 import batchrun
 from batchrun.clock import SystemClock
 from batchrun.events import Done, Event
+from batchrun.runner import control
 from batchrun.runner.outcome import Outcome
 
 BEGIN = 100.0
 """The time at which a virtual clock begins."""
 EPOCH = 1_767_225_600.0
 """What an epoch clock says at the beginning of a virtual run: 2026-01-01 00:00:00 UTC."""
+LOOK_EVERY_S = 15.0
+"""How often a virtual run looks for orders, which come from elsewhere: each look is a thread, and an hour has many seconds."""
 THREAD_S = 60.0
 """How long a worker thread may really work before the test is called hung."""
 
@@ -263,7 +266,10 @@ def arun_virtually(
         def epoch(_clock: SystemClock) -> float:
             return EPOCH + loop.time() - begin
 
-        with unittest.mock.patch.object(SystemClock, "epoch", epoch):
+        with (
+            unittest.mock.patch.object(SystemClock, "epoch", epoch),
+            unittest.mock.patch.object(control, "_LOOK_EVERY_S", LOOK_EVERY_S),
+        ):
             async with anyio.create_task_group() as tasks:
                 for at, one in (signals or {}).items():
                     tasks.start_soon(send, at, one)

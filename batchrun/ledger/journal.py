@@ -283,11 +283,6 @@ class Journal:
         if not known:
             self.append(_header(shard))
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether something was written since the last sync."""
-        return self._dirty
-
     def append(self, record: Line) -> None:
         """Write one record. Raises LedgerError; where only space was missing (`durable.is_full`) it may be tried again."""
         if self._torn or self._distrusted:

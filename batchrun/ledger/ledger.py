@@ -1,6 +1,6 @@
 """The ledger of one run: open shards with their journals, what is done in them, and their sealing.
 
-Called from one event loop (`open`, `sent`, `lost`, `record`) and from threads (`sync`, `seal`). An answer is in the
+Called from one event loop (`open`, `sent`, `lost`, `record`, `sync`) and from threads (`seal`). An answer is in the
 journal when `record` returns; a sealed shard's journal is removed only after its part is durable. When the disk is full
 a small reserve is let go, so that answers to what is in flight can still be written down, and the run is asked to stop.
 """
@@ -8,6 +8,9 @@ a small reserve is let go, so that answers to what is in flight can still be wri
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import anyio
+import anyio.to_thread
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, LedgerError
@@ -73,6 +76,7 @@ class Ledger:
         self._kept: Journal | None = None
         self._keeping = threading.Lock()
         self._stop: StopSign | None = None
+        self._recorded = anyio.Event()
         self.torn: list[str] = []
 
     def begin(self, in_flight: int, stop: StopSign) -> None:
@@ -90,6 +94,7 @@ class Ledger:
         """
         path = self._dir.journal(shard.info.number)
         journal, found = reopen(path, shard.info.digest)
+        self._recorded.set()
         if found.torn:
             self.torn.append(path.name)
         opened = OpenShard(shard, journal, found.tallies, found.paid)
@@ -190,6 +195,7 @@ class Ledger:
         return opened.pending == 0
 
     def _append(self, opened: OpenShard, line: Line) -> None:
+        self._recorded.set()
         try:
             opened.journal.append(line)
         except LedgerError as error:
@@ -199,13 +205,16 @@ class Ledger:
                 self._stop.ask(Stop("disk", str(error)))
             opened.journal.append(line)
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether something was recorded that might not survive a power loss yet."""
-        return any(opened.journal.is_dirty for opened in list(self._open.values()))  # `seal` takes one out meanwhile
+    async def recorded(self) -> None:
+        """Return when something was recorded since the last `sync` began: it might not survive a power loss yet."""
+        await self._recorded.wait()
 
-    def sync(self) -> None:
+    async def sync(self) -> None:
         """Make everything recorded so far survive a power loss."""
+        self._recorded = anyio.Event()  # what is recorded while a thread syncs may come too late for it
+        await anyio.to_thread.run_sync(self._sync)
+
+    def _sync(self) -> None:
         for opened in list(self._open.values()):
             opened.journal.sync()
 

@@ -17,7 +17,8 @@ from batchrun.ledger.ledger import Ledger, OpenShard
 from batchrun.records import Request, Result, Shard, ShardInfo
 from batchrun.stop import Stop, StopSign
 
-_SYNC_EVERY_S = 0.2
+_SYNC_AFTER_S = 0.2
+"""So long after something was recorded it is synced, with all that came since."""
 _OPEN_SHARDS = 16
 _POLL_S = 0.05
 
@@ -91,9 +92,9 @@ class ShardLoop:
     async def _sync_loop(self) -> None:
         with self.stopping():
             while True:
-                await anyio.sleep(_SYNC_EVERY_S)
-                if self._ledger.is_dirty:
-                    await anyio.to_thread.run_sync(self._ledger.sync)
+                await self._ledger.recorded()
+                await anyio.sleep(_SYNC_AFTER_S)
+                await self._ledger.sync()
 
     async def _end_when_stopped(self, scope: anyio.CancelScope) -> None:
         """End the pass when the run is told to stop, once nothing is in flight or the grace has passed."""

@@ -1,5 +1,6 @@
 """Whole runs in virtual time: from the input to the results on the disk, against an endpoint that is a function."""
 
+import asyncio
 import bisect
 import itertools
 import random
@@ -16,9 +17,11 @@ from batchrun.embedded import Behaviour
 from batchrun.embedded.app import build_app
 from batchrun.embedded.tokens import Tokenizer
 from batchrun.events import Kept
+from batchrun.ledger.journal import Journal, Line
+from batchrun.ledger.ledger import Ledger
 from batchrun.report.status import read_status
 from batchrun.runner import prepare
-from virtual import EPOCH, Said, arun_virtually, job_of, prompt_of
+from virtual import BEGIN, EPOCH, Said, arun_virtually, job_of, prompt_of
 
 
 def test_a_good_run_takes_as_long_as_its_answers(tmp_path: Path) -> None:
@@ -36,6 +39,43 @@ def test_a_good_run_takes_as_long_as_its_answers(tmp_path: Path) -> None:
     started = pc.min_max(results["started_at"].cast("int64")).as_py()
     assert started["min"] == EPOCH * 1e6
     assert started["max"] == pytest.approx((EPOCH + 37 * 2.0) * 1e6, abs=1e6)
+
+
+def test_what_is_recorded_is_synced_soon_and_nothing_wakes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record of a journal is synced within 0.2 s, also behind hours in which nothing happened; and nobody looks whether
+    there is something to sync while there is nothing.
+    """
+    written, synced, looks = list[float](), list[float](), list[float]()
+    append, sync, sync_all = Journal.append, Journal.sync, Ledger.sync
+
+    def noted_append(journal: Journal, line: Line) -> None:
+        written.append(asyncio.get_running_loop().time())
+        append(journal, line)
+
+    def noted_sync(journal: Journal) -> None:
+        sync(journal)
+        late.extend(now - at for at in written)
+        synced.extend(written)
+        written.clear()
+
+    async def noted_sync_all(ledger: Ledger) -> None:
+        nonlocal now
+        now = asyncio.get_running_loop().time()
+        looks.append(now)
+        await sync_all(ledger)
+
+    now, late = BEGIN, list[float]()
+    monkeypatch.setattr(Journal, "append", noted_append)
+    monkeypatch.setattr(Journal, "sync", noted_sync)
+    monkeypatch.setattr(Ledger, "sync", noted_sync_all)
+    job = job_of(tmp_path, 30, concurrency=3, timeouts={"total": 7200})
+    story = arun_virtually(job, lambda body, _at: Said("yes", 0.07 if int(prompt_of(body)) < 27 else 3600.0))
+    assert story.counts() == (30, 0)
+    assert len(synced) >= 60
+    assert max(late) <= 0.2 + 1e-6
+    assert len(looks) <= story.seconds / 0.2 / 100
 
 
 def test_half_a_minute_of_503_costs_no_row(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class Books:
         opened.left, opened.pending = requests, len(requests)
         return opened, []
 
-    is_dirty = False
+    async def recorded(self) -> None:
+        await anyio.sleep_forever()
 
     def record(self, opened: OpenShard, result: Result) -> bool:
         self.results.append(result.row)
