@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from served import Endpoints, endpoints
+
 ROOT = Path(__file__).resolve().parents[1]
 SOAK_MINUTES = 50.0
 _STDERR = pytest.StashKey[int]()
@@ -54,6 +56,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without anybody's key, in which the package under test is found from any folder."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
     return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Endpoints]:
+    """Embedded endpoints, each for the length of a block."""
+    with endpoints(environment()) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

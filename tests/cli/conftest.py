@@ -12,7 +12,8 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from batchrun.embedded import Behaviour, embedded_endpoint
+from batchrun.embedded import Behaviour
+from served import Endpoints
 
 
 class Endpoint:
@@ -31,12 +32,12 @@ class Endpoint:
 
 
 @pytest.fixture(scope="session")
-def serve() -> Callable[..., contextlib.AbstractContextManager[Endpoint]]:
+def serve(embedded: Endpoints) -> Callable[..., contextlib.AbstractContextManager[Endpoint]]:
     """`with serve(slots=4) as endpoint`: an embedded endpoint with a behaviour of its own."""
 
     @contextlib.contextmanager
     def serving(**behaviour: Any) -> Iterator[Endpoint]:
-        with embedded_endpoint(Behaviour(**behaviour)) as url:
+        with embedded.serving(Behaviour(**behaviour)) as url:
             yield Endpoint(url)
 
     return serving

@@ -18,6 +18,8 @@ from .scenarios import STATUSES
 from .server import SCENARIOS, Server, serving
 
 OWN_PRICES = '[prices."m"]\ninput = 1.0\ncached_input = 0.1\noutput = 10.0\n'
+HASTE = 20
+"""The runs' own time passes so many times as fast: between two probes it is a second or twenty."""
 A_ROW_USD = (100 * 1.0 + 10 * 10.0) / 1e6
 """What a row costs at OWN_PRICES, with the server's usual usage."""
 
@@ -138,8 +140,8 @@ def ran(batchrun: Callable[..., Any], case: Case, server: Server, folder: Path) 
         f'[output]\npath = "out"\n{case.tables}'
     )
     flags = case.flags.split()
-    limit = [] if "--timeout" in flags else ["--timeout", "5"]  # what hangs shall not take the suite along
-    return batchrun("run", "job.toml", *flags, *limit, cwd=folder, env={"AZURE_KEY": "azure-secret"})
+    limit = [] if "--timeout" in flags else ["--timeout", str(5 * HASTE)]  # what hangs shall not take the suite along
+    return batchrun("run", "job.toml", *flags, *limit, cwd=folder, env={"AZURE_KEY": "azure-secret"}, haste=HASTE)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.scenario)
