@@ -39,12 +39,19 @@ THREAD_S = 60.0
 """How long a worker thread may really work before the test is called hung."""
 
 
+class _Sleeper(NamedTuple):
+    until: float
+    number: int
+    """Among those that wake at one time the first that went to sleep wakes first."""
+    is_first: anyio.Event
+
+
 class FakeClock:
     """Virtual time for many tasks: when all sleep, the earliest wakes and time is its own."""
 
     def __init__(self) -> None:
         self.time = BEGIN
-        self._sleepers: list[tuple[float, int]] = []
+        self._sleepers: list[_Sleeper] = []
         self._order = itertools.count()
         self._stirs = 0
 
@@ -55,17 +62,28 @@ class FakeClock:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        mine = (self.time + seconds, next(self._order))
+        mine = _Sleeper(self.time + seconds, next(self._order), anyio.Event())
         heapq.heappush(self._sleepers, mine)
         self._stirs += 1
+        try:
+            await self._until_all_sleep(mine)
+            self.time = max(self.time, mine.until)
+        finally:
+            self._sleepers.remove(mine)
+            heapq.heapify(self._sleepers)
+            self._stirs += 1
+            if self._sleepers:
+                self._sleepers[0].is_first.set()
+
+    async def _until_all_sleep(self, mine: _Sleeper) -> None:
+        """Return when nobody else runs, and `mine` is the earliest: it alone looks, the others wait for their turn."""
         while True:
+            if self._sleepers[0] is not mine:
+                await mine.is_first.wait()
             stirs = self._stirs
             for _ in range(8):  # whoever is awake goes first
                 await anyio.lowlevel.checkpoint()
-            if self._stirs == stirs and self._sleepers[0] == mine:
-                heapq.heappop(self._sleepers)
-                self._stirs += 1
-                self.time = max(self.time, mine[0])
+            if self._stirs == stirs and self._sleepers[0] is mine:
                 return
 
 

@@ -7,6 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+import virtual
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.job import Retry
 from batchrun.pace import retry
@@ -163,7 +164,7 @@ async def test_the_endpoint_may_forbid_a_retry(kind: Kind) -> None:
     """`x-should-retry: false` ends a request after one attempt, once others that were answered show that its fault is its
     own: in an outage every row gets one.
     """
-    clock = ManyClock()
+    clock = virtual.FakeClock()
 
     def final(row: int, _at: float) -> EndpointError | None:
         error = fault(kind)
@@ -204,30 +205,10 @@ def numbered(number: int) -> Request:
     return Request(number, str(number), "default", 0, b"{}", f"h{number}", "m")
 
 
-class ManyClock(FakeClock):
-    """Virtual time for many tasks: those who sleep wake in the order of their times."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sleepers: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        mine = self.time + seconds
-        self.sleepers.append(mine)
-        while True:
-            for _ in range(5):
-                await anyio.lowlevel.checkpoint()
-            if mine == min(self.sleepers):
-                self.sleepers.remove(mine)
-                self.time = max(self.time, mine)
-                self.slept.append(seconds)
-                return
-
-
 class Timed:
     """Answers by `says(row, seconds since the start)`, after a tenth of a second, ten at a time."""
 
-    def __init__(self, clock: ManyClock, says: Callable[[int, float], EndpointError | None]) -> None:
+    def __init__(self, clock: virtual.FakeClock, says: Callable[[int, float], EndpointError | None]) -> None:
         self.clock, self.says = clock, says
         self.asked: list[int] = []
         self.places = anyio.Semaphore(10)
@@ -266,7 +247,7 @@ async def run(endpoint: Timed, rows: int, window: int, settings: Retry) -> dict[
 @pytest.mark.parametrize("kind", [Kind.CONNECT, Kind.SERVER, Kind.RATE_LIMITED])
 async def test_an_outage_of_an_hour_ends_no_row(kind: Kind) -> None:
     """While an endpoint that answered before answers nobody, its faults are held against no row."""
-    clock = ManyClock()
+    clock = virtual.FakeClock()
     endpoint = Timed(clock, lambda _, at: fault(kind) if 0.35 < at < 3600 else None)
     ended = await run(endpoint, 120, 26, Retry())
     assert list(ended.values()) == [ANSWER] * 120
@@ -278,7 +259,7 @@ async def test_an_outage_of_an_hour_ends_no_row(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", PASSING)
 async def test_a_row_that_fails_alone_ends_after_max_attempts(kind: Kind, most: int) -> None:
     """The same fault on one row, while others are answered, ends that row and no other, after just so many attempts."""
-    clock = ManyClock()
+    clock = virtual.FakeClock()
     endpoint = Timed(clock, lambda row, _: fault(kind) if row in (3, 60) else None)
     ended = await run(endpoint, 100, 26, Retry(max_attempts=most))
     assert {row for row, end in ended.items() if end is not ANSWER} == {3, 60}
@@ -289,7 +270,7 @@ async def test_a_row_that_fails_alone_ends_after_max_attempts(kind: Kind, most: 
 @pytest.mark.parametrize("kind", TWICE)
 async def test_malformed_and_empty_answers_are_asked_twice_more(kind: Kind) -> None:
     """An answer that can't be read, or has nothing in it, is asked for twice more, whatever `max_attempts` is."""
-    clock = ManyClock()
+    clock = virtual.FakeClock()
     endpoint = Timed(clock, lambda row, _: fault(kind) if row == 3 else None)
     ended = await run(endpoint, 100, 26, Retry())
     assert {row for row, end in ended.items() if end is not ANSWER} == {3}
@@ -319,7 +300,7 @@ async def test_a_request_that_alone_is_always_rate_limited_ends() -> None:
 @pytest.mark.anyio
 async def test_a_request_that_is_passed_over_for_ever_ends() -> None:
     """One request that is always refused, while those beside it are answered over and over, ends, and says why."""
-    clock = ManyClock()
+    clock = virtual.FakeClock()
     endpoint = Timed(clock, lambda row, _: fault(Kind.RATE_LIMITED) if row == 5 else None)
     ended = await run(endpoint, 20_000, 8, Retry(max_wait_s=2.0))
     error = ended.pop(5)
@@ -331,7 +312,7 @@ async def test_a_request_that_is_passed_over_for_ever_ends() -> None:
 @pytest.mark.anyio
 async def test_a_tight_limit_ends_no_row() -> None:
     """Where one in forty attempts gets through, every row gets its answer in the end."""
-    clock = ManyClock()
+    clock = virtual.FakeClock()
     draws = random.Random(7)
     endpoint = Timed(clock, lambda _row, _at: fault(Kind.RATE_LIMITED, 1.0) if draws.random() > 1 / 40 else None)
     ended = await run(endpoint, 60, 20, Retry())
