@@ -34,7 +34,7 @@ def account_in(found: Replay) -> Account:
     """The account of what a journal itself has recorded. Attempts under way when its writer died may have cost something."""
     total = Account()
     for key, tally in found.tallies.items():
-        if tally.sent == tally.carried:
+        if tally.only_carried:
             continue
         result = found.results.get(key)
         # other results were drawn from elsewhere, failed, or had been written down as a paid answer

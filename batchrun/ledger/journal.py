@@ -6,6 +6,7 @@ here, and `result`. A torn last line is dropped with a note; a broken line elsew
 lines. Lines are written at once and synced in groups by whoever owns the journal.
 """
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -31,7 +32,8 @@ class Tally(msgspec.Struct):
     where that is unknown). `cost` is what those that failed are known to have cost, None where none of them was billed.
     `started_at` is when the last one of this call went on the wire, microseconds since the epoch.
     `risk` is the most that the unconfirmed ones of this journal may have cost, but for `unbounded` of them, of which no
-    most is known. `carried` attempts, with `carried_cost`, were made before the request came to stand here.
+    most is known. `carried` attempts, with `carried_cost`, were made before the request came to stand here; `origin` names
+    the record of them elsewhere.
     """
 
     sent: int = 0
@@ -45,6 +47,7 @@ class Tally(msgspec.Struct):
     unbounded: int = 0
     carried: int = 0
     carried_cost: int = 0
+    origin: str = ""
 
     def lose(self) -> None:
         """Count an attempt whose answer was lost."""
@@ -56,7 +59,7 @@ class Tally(msgspec.Struct):
 
     def carry(self, other: "Carried") -> None:
         """Count attempts that another file has recorded."""
-        self.hash = other.hash
+        self.hash, self.origin = other.hash, other.origin
         self.failed += other.failed
         self.unconfirmed += other.unconfirmed
         self.sent += other.failed + other.unconfirmed
@@ -77,6 +80,11 @@ class Tally(msgspec.Struct):
     @property
     def under_way(self) -> int:
         return self.sent - self.failed - self.unconfirmed
+
+    @property
+    def only_carried(self) -> bool:
+        """Whether nothing was sent since the request came to stand here."""
+        return self.sent == self.carried
 
 
 class Sent(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -103,7 +111,9 @@ class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Attempts that a request had before: in another place, or before it was to be asked again."""
+    """Attempts that a request had before: in another place, or before it was to be asked again. `origin` names the record
+    that they were taken from, empty where it is in no file that is drawn upon: a death leaves both, and they are one.
+    """
 
     row: int
     variant: str
@@ -112,6 +122,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True, gc=False):
     failed: int
     unconfirmed: int
     cost: Cost | None = None
+    origin: str = ""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -182,6 +193,11 @@ class Replay(msgspec.Struct):
     def in_flight(self) -> dict[Key, Tally]:
         """The requests that were sent and never heard of again: those under way when the writer died."""
         return {key: tally for key, tally in self.tallies.items() if key not in self.results and tally.under_way > 0}
+
+
+def identity_of(result: Result) -> str:
+    """What tells one result from another, wherever it is stored."""
+    return hashlib.blake2b(_encode(_answer_of(result)), digest_size=16).hexdigest()
 
 
 def _answer_of(result: Result) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from batchrun.clock import Clock
 from batchrun.errors import EndpointError, LedgerError
 from batchrun.ledger import durable, parts
 from batchrun.ledger.account import account_in
-from batchrun.ledger.journal import Carried, Journal, Key, Line, Lost, Sent, Tally, reopen, replay
+from batchrun.ledger.journal import Journal, Key, Line, Lost, Sent, Tally, reopen, replay
 from batchrun.ledger.layout import Layout, Prompts
 from batchrun.ledger.lock import writer
 from batchrun.ledger.reuse import Pool
@@ -125,9 +125,8 @@ class Ledger:
                 self._append(opened, Line(result=drawn))
                 continue
             left.append(request)
-            attempts = pool.draw_attempts(request)
-            if attempts is not None and request.key not in opened.tallies:
-                self._append(opened, Line(carried=Carried(*request.key, request.hash, *attempts)))
+            if request.key not in opened.tallies and (attempts := pool.draw_attempts(request)) is not None:
+                self._append(opened, Line(carried=attempts))
         if left:
             opened.journal.sync()
             opened.journal.close()

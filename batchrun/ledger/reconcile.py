@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchrun.ledger import durable, parts, sealed
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import Carried, Line, attempts_of, replay, rewrite
+from batchrun.ledger.journal import Carried, Line, attempts_of, identity_of, replay, rewrite
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 
@@ -97,7 +97,7 @@ def _without_failed(results: Iterable[Result], kinds: frozenset[str]) -> list[Li
         if one.request_hash and not one.is_retried(kinds):
             lines.append(Line(result=one))
         elif one.attempts:
-            lines.append(Line(carried=Carried(*one.key, one.request_hash, *attempts_of(one))))
+            lines.append(Line(carried=Carried(*one.key, one.request_hash, *attempts_of(one), identity_of(one))))
     return lines
 
 
@@ -110,7 +110,8 @@ def _drop_failed(run_dir: RunDir, path: Path, digest: str, kinds: frozenset[str]
     for key, tally in found.tallies.items():
         if key not in found.results:
             # attempts under way when the writer died stay so
-            lines.append(Line(carried=Carried(*key, tally.hash, tally.failed, tally.sent - tally.failed, tally.cost)))
+            attempts = (tally.failed, tally.sent - tally.failed, tally.cost)
+            lines.append(Line(carried=Carried(*key, tally.hash, *attempts, tally.origin if tally.only_carried else "")))
     copy = path.with_name(path.name + _RETRIED)
     durable.write_whole(copy, found.whole)
     rewrite(path, digest, lines)

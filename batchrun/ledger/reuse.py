@@ -7,7 +7,6 @@ any time, and so needs no care for crashes.
 """
 
 import contextlib
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import msgspec
 
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import create, disk_faults
-from batchrun.ledger.journal import attempts_of, replay
+from batchrun.ledger.journal import Carried, attempts_of, identity_of, replay
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
@@ -27,11 +26,12 @@ from batchrun.records import Request, Result
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
 CREATE TABLE answer (
-  identity BLOB PRIMARY KEY, hash TEXT NOT NULL, failed INTEGER NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL
+  identity TEXT PRIMARY KEY, hash TEXT NOT NULL, failed INTEGER NOT NULL, number INTEGER NOT NULL, result BLOB NOT NULL
 );
 CREATE INDEX by_hash ON answer (hash, failed, number);
 CREATE TABLE attempts (
-  identity BLOB UNIQUE, hash TEXT NOT NULL, failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL, input INTEGER, output INTEGER
+  identity TEXT PRIMARY KEY, hash TEXT NOT NULL,
+  failed INTEGER NOT NULL, unconfirmed INTEGER NOT NULL, input INTEGER, output INTEGER
 );
 CREATE INDEX attempts_by_hash ON attempts (hash);
 """
@@ -39,8 +39,11 @@ _decode = msgspec.json.Decoder(Result).decode
 _encode = msgspec.json.Encoder().encode
 
 
-_Attempts = tuple[bytes | None, str, int, int, int | None, int | None]
-"""A row of the table: identity and hash, attempts failed and unconfirmed, what they cost."""
+_Attempts = tuple[str, str, int, int, int | None, int | None]
+"""A row of the table: identity and hash, attempts failed and unconfirmed, what they cost.
+
+Their identity goes with them: a change, or a --retry-failed, that was cut short leaves them in two files.
+"""
 
 
 class Offer(NamedTuple):
@@ -81,14 +84,23 @@ class Pool:
             self._db.executemany(
                 "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", [*self._carried, *self._unfinished(offers)]
             )
-            # an answer that was drawn already must not be drawn again
-            drawn = (result for file in standing for result in self._results(file))
-            self._db.executemany("DELETE FROM answer WHERE identity = ?", ((identity_of(one),) for one in drawn))
+            # a failure that may be drawn has its attempts with it
+            self._db.execute("DELETE FROM attempts WHERE identity IN (SELECT identity FROM answer)")
+            # what was drawn already must not be drawn again
+            for file in standing:
+                self._forget_drawn(file)
             self._db.execute("COMMIT")
+
+    def _forget_drawn(self, file: Stored | Path) -> None:
+        drawn = ((identity_of(one),) for one in self._results(file))
+        self._db.executemany("DELETE FROM answer WHERE identity = ?", drawn)
+        if isinstance(file, Path):
+            carried = ((tally.origin,) for tally in replay(file).tallies.values() if tally.origin)
+            self._db.executemany("DELETE FROM attempts WHERE identity = ?", carried)
 
     def _answers(
         self, offers: Iterable[Offer], retried: frozenset[str] | None
-    ) -> Iterator[tuple[bytes, str, bool, int, bytes]]:
+    ) -> Iterator[tuple[str, str, bool, int, bytes]]:
         """Rows of the index. The attempts of what is not to be drawn are noted on the way."""
         number = 0
         for file, fresh in offers:
@@ -115,7 +127,9 @@ class Pool:
                 for key, tally in found.tallies.items():
                     if key not in found.results:
                         cost = tally.cost or (None, None)
-                        yield None, tally.hash, tally.failed, tally.sent - tally.failed, *cost
+                        own = f"{file.parent.name}/{file.name} {key}"
+                        identity = (tally.only_carried and tally.origin) or own
+                        yield identity, tally.hash, tally.failed, tally.sent - tally.failed, *cost
 
     def draw(self, request: Request) -> Result | None:
         """An earlier result of just this request, in its new place, `ok` ones first; None where there is none left."""
@@ -129,19 +143,18 @@ class Pool:
         place = {"row": request.row, "id": request.id, "variant": request.variant, "sample": request.sample}
         return msgspec.structs.replace(_decode(found[1]), **place, asked_model=request.model)
 
-    def draw_attempts(self, request: Request) -> tuple[int, int, Cost | None] | None:
-        """Attempts that were made at this request before, elsewhere: (failed, unconfirmed, what they are known to have
-        cost); None where there were none.
-        """
+    def draw_attempts(self, request: Request) -> Carried | None:
+        """Attempts that were made at this request before, elsewhere; None where there were none."""
         with self._faults():
-            found: tuple[int, int, int, int | None, int | None] | None = self._db.execute(
-                "SELECT rowid, failed, unconfirmed, input, output FROM attempts WHERE hash = ? LIMIT 1", (request.hash,)
+            found: _Attempts | None = self._db.execute(
+                "SELECT * FROM attempts WHERE hash = ? ORDER BY rowid LIMIT 1", (request.hash,)
             ).fetchone()
             if found is None:
                 return None
-            self._db.execute("DELETE FROM attempts WHERE rowid = ?", (found[0],))
-        _rowid, failed, unconfirmed, prompts, answers = found
-        return failed, unconfirmed, None if prompts is None or answers is None else Cost(prompts, answers)
+            self._db.execute("DELETE FROM attempts WHERE identity = ?", (found[0],))
+        identity, _hash, failed, unconfirmed, prompts, answers = found
+        cost = None if prompts is None or answers is None else Cost(prompts, answers)
+        return Carried(*request.key, request.hash, failed, unconfirmed, cost, identity)
 
     def close(self) -> None:
         self._db.close()
@@ -169,12 +182,6 @@ def results_of(run_dir: RunDir) -> list[Stored | Path]:
 
 
 def _attempts(result: Result) -> _Attempts:
-    """A failure's attempts. Its identity goes with them: a change that was cut short leaves it in two files."""
+    """A failure's attempts."""
     failed, unconfirmed, cost = attempts_of(result)
     return identity_of(result), result.request_hash, failed, unconfirmed, *(cost or (None, None))
-
-
-def identity_of(result: Result) -> bytes:
-    """What tells one result from another, wherever it is stored."""
-    kept = (result.request_hash, result.started_at, result.response_id, result.completion)
-    return hashlib.blake2b(_encode(kept), digest_size=16).digest()

@@ -254,3 +254,25 @@ def test_a_run_that_takes_up_an_unanswered_one_may_die_in_doing_so(
     assert arun_virtually(job, lambda _body, _at: "yes").counts() == (40, 0)
     again = arun_virtually(job, lambda _body, _at: "yes")
     assert (again.counts(), again.asked) == ((40, 0), [])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "retried"])
+def test_a_failure_that_was_to_be_asked_again_is_counted_once_after_a_death_and_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Its attempt stands in two files then, in the set-aside one with it and in the journal that it is asked again from."""
+
+    def dies(*_args: Any) -> None:
+        raise RuntimeError("killed")
+
+    def refusing(body: dict[str, Any], _at: float) -> str | int:
+        return 400 if prompt_of(body) == "bad" else "yes"
+
+    asked = len(arun_virtually(job_of(tmp_path, ["good", "bad"]), refusing).asked)
+    with monkeypatch.context() as broken, pytest.raises(ExceptionGroup):
+        broken.setattr(prepare.Preparation, "_remember", dies)
+        arun_virtually(job_of(tmp_path, ["good", "bad"]), refusing, retry_failed=True)
+    story = arun_virtually(job_of(tmp_path, ["good", "bad"], samples=2), lambda _body, _at: "yes", retry_failed=again)
+    results = story.outcome.results
+    assert sum(results["attempts"].to_pylist()) == asked + len(story.asked)
+    assert story.counts() == ((4, 0) if again else (3, 1))
