@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,13 +22,17 @@ def export(files: Sequence[Stored], target: str) -> int:
     return write(read_schema(files[0]), _tables(files), target)
 
 
-def write(schema: Any, tables: Iterable[Any], target: str) -> int:
-    """Write pyarrow Tables of one schema to `target`, as `export` does."""
-    writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
+def write(schema: Any, tables: Iterable[Any], target: str, *, spreadsheet: bool = False) -> int:
+    """Write pyarrow Tables of one schema to `target`, as `export` does. With `spreadsheet`, CSV is made for programs that
+    take a cell's text for a formula, and know UTF-8 by its mark. Raises JobError.
+    """
+    writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _sheet if spreadsheet else _csv}
     in_bucket = is_object_url(target)
     writer = writers.get(PurePosixPath(urlsplit(target).path if in_bucket else target).suffix.lower())
     if writer is None:
         raise JobError(f"{target}: unknown format; end the name in .parquet, .jsonl or .csv")
+    if spreadsheet and writer is not _sheet:
+        raise JobError(f"{target}: --spreadsheet is about CSV; end the name in .csv")
     with _uploaded(target) if in_bucket else _placed(Path(target)) as temporary:
         return writer(schema, tables, temporary)
 
@@ -76,12 +80,20 @@ def _jsonl(_schema: Any, tables: Iterable[Any], target: Path) -> int:
 
 
 def _csv(schema: Any, tables: Iterable[Any], target: Path) -> int:
+    return _cells(schema, tables, target, plain.cell, "utf-8")
+
+
+def _sheet(schema: Any, tables: Iterable[Any], target: Path) -> int:
+    return _cells(schema, tables, target, plain.harmless, "utf-8-sig")
+
+
+def _cells(schema: Any, tables: Iterable[Any], target: Path, cell: Callable[[Any], Any], encoding: str) -> int:
     count = 0
-    with target.open("w", newline="", encoding="utf-8") as out:
+    with target.open("w", newline="", encoding=encoding) as out:
         writer = csv.writer(out)
-        writer.writerow(schema.names)
+        writer.writerow(map(cell, schema.names))
         for table in tables:
             for row in plain.rows(table):
-                writer.writerow([plain.cell(value) for value in row.values()])
+                writer.writerow(map(cell, row.values()))
                 count += 1
     return count

@@ -16,6 +16,7 @@ from batchrun.rows.columns import MARK
 from batchrun.rows.values import to_python
 
 _BATCH_ROWS = 512
+_FORMULA = ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -41,6 +42,12 @@ def cell(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return _encode(value).decode() if isinstance(value, dict | list) else value
+
+
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front."""
+    text = cell(value)
+    return f"'{text}" if isinstance(text, str) and text.lstrip().startswith(_FORMULA) else text
 
 
 def _values(field: Any, column: Any) -> list[Any]:

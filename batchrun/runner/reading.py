@@ -21,6 +21,7 @@ from batchrun.ledger.layout import NO_INPUT, completed
 from batchrun.ledger.run_dir import Manifest, RunDir
 from batchrun.records import Request, Result, ShardInfo
 from batchrun.report import lookup
+from batchrun.report.chosen import Chosen
 from batchrun.report.export import write
 from batchrun.report.failures import failed_in
 from batchrun.report.status import state_of
@@ -66,13 +67,24 @@ class Reading:
             return f"its process has died; {go_on}"
         return self.lacks or "its files are not all there"
 
-    def export(self, target: str) -> int:
-        """Write the results there are to `target`, whose ending chooses the format; returns how many. Raises JobError."""
+    def export(self, target: str, chosen: Chosen, *, spreadsheet: bool = False) -> tuple[int, int]:
+        """Write the chosen ones of the results there are to `target`, whose ending chooses the format; returns how many are
+        written, and how many there are. Raises JobError.
+        """
         tables = self.tables()
         first = next(tables, None)
         if first is None:
             raise JobError(f"{self.run_dir.url}: no results yet; see batchrun status {self.run_dir.url}")
-        return write(first.schema, itertools.chain([first], tables), target)
+        there = 0
+
+        def counted() -> Iterator[Any]:
+            nonlocal there
+            for table in itertools.chain([first], tables):
+                there += table.num_rows
+                yield table
+
+        written = write(chosen.schema(first.schema), chosen.of(counted()), target, spreadsheet=spreadsheet)
+        return written, there
 
     def tables(self) -> Iterator[Any]:
         """All results there are with their input's columns, as pyarrow Tables of one schema, in input order."""

@@ -48,6 +48,27 @@ def test_an_export_of_a_stopped_run_says_what_is_missing(stopped: Any) -> None:
     assert pq.read_table(stopped.folder / "half.parquet").num_rows == done
 
 
+def test_some_of_what_there_is_is_exported(stopped: Any) -> None:
+    """`--where` and `--columns` choose; what is missing is counted by what there is, not by what is chosen."""
+    process = stopped.batchrun(
+        "export",
+        stopped.out,
+        stopped.folder / "some.csv",
+        "--where",
+        "status = 'failed'",
+        "--columns",
+        "row,error_kind",
+    )
+    assert process.returncode == 1
+    done = stopped.status()["done"]
+    assert f"of {done} rows" in process.stdout
+    assert f"{len(ROWS) - done} of {len(ROWS)} requests have no result yet" in process.stderr
+    with (stopped.folder / "some.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert {one["error_kind"] for one in rows} == {"bad_request"}
+
+
 def test_the_summary_of_a_stopped_run_is_of_the_results_there_are(stopped: Any) -> None:
     """It sums what there is, sealed or not, and says how many are missing and why; complete, nothing is missing."""
     done = stopped.status()["done"]
