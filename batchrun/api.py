@@ -206,7 +206,9 @@ def check(
     transport: Transport | None = None,
     **settings: Unpack[Settings],
 ) -> Trial:
-    """Send the first request once and tell what came back. Writes nothing. Raises JobError."""
+    """Send the first request once and tell what came back; of a sweep, one for each model and set of parameters, whose trials
+    are the first one's `others`. Writes nothing. Raises JobError.
+    """
     return _blocking(partial(acheck, source, on_note=on_note, environ=environ, transport=transport, **settings))
 
 

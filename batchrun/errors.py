@@ -83,7 +83,7 @@ class EndpointError(Exception):
     None where unknown. `cost` is what the attempt is known to have cost, at the price of `price_source`. `remedy` is what a
     person can do about it, where the kind alone would lead them wrong. `at_once` says of a rate limit that it counts what is
     in flight: there is room again as soon as one of those has ended, whatever wait was stated; `quota` that it is of a
-    whole "day" or "month".
+    whole "day" or "month". `of_model` says that its words speak of the model: it is not there, or not for this key.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class EndpointError(Exception):
         remedy: str | None = None,
         at_once: bool = False,
         quota: str | None = None,
+        of_model: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -115,6 +116,7 @@ class EndpointError(Exception):
         self.remedy = remedy
         self.at_once = at_once
         self.quota = quota
+        self.of_model = of_model
         self.began_at: float | None = None
         self.endpoint: str | None = None
         self.model: str | None = None

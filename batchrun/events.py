@@ -91,6 +91,13 @@ class Narrowed(msgspec.Struct, frozen=True):
     broken: bool = False
 
 
+class Absent(msgspec.Struct, frozen=True):
+    """The endpoint does not have a model, or not for this key, and answers for others: requests to it are left."""
+
+    model: str
+    error: EndpointError
+
+
 class Held(msgspec.Struct, frozen=True):
     """A person has paused the run (`batchrun pause`): nothing new is sent."""
 
@@ -136,6 +143,7 @@ Event = (
     | Learnt
     | Dropped
     | Narrowed
+    | Absent
     | Held
     | Released
     | Steered

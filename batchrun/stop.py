@@ -9,6 +9,9 @@ import msgspec
 UNANSWERED = "unanswered"
 """The kind of a stop at rows that nobody answered, with nothing else left to ask."""
 
+ABSENT = "absent"
+"""The kind of a stop at the end, of a run with requests left to models that the endpoint does not have."""
+
 STEERED = "steered"
 """The kind of a stop that a person asked for from elsewhere (`batchrun stop`)."""
 
@@ -16,7 +19,7 @@ STEERED = "steered"
 class Stop(msgspec.Struct, frozen=True):
     """Why a run ends early. `exit_code` is contract.md §3's, `message` says what to do about it.
 
-    `kind` is a kind of fault (errors.Kind), or one of: `unanswered`, `disk`, `input`, `signal`, `steered`.
+    `kind` is a kind of fault (errors.Kind), or one of: `unanswered`, `absent`, `disk`, `input`, `signal`, `steered`.
     """
 
     kind: str

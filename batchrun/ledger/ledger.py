@@ -217,6 +217,12 @@ class Ledger:
         for opened in list(self._open.values()):
             opened.journal.sync()
 
+    def leave(self, opened: OpenShard) -> None:
+        """Close the journal of a shard that goes on another time."""
+        opened.journal.sync()
+        del self._open[opened.shard.info.number]
+        opened.journal.close()
+
     def seal(self, opened: OpenShard) -> None:
         """Write a finished shard's part, then remove its journal. The journal is read back: it is the truth."""
         number = opened.shard.info.number

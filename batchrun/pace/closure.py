@@ -18,8 +18,8 @@ class Closure(msgspec.Struct, frozen=True):
     `known` says that anybody had been answered before. `suspect` is the row that may be the only one to meet the fault,
     `doubted` its fault and `doubted_at` when it came.
     `expected` is a row far ahead that has the next turn. `scouts` were sent, of which some are `unasked`, and `probes` asked
-    so far. A `trial` is of one row alone: it begins when nothing else is on the wire, and is told to nobody while it is
-    short.
+    so far; `groups` are the paths and models of those that were refused as one is that is not there. A `trial` is of one row
+    alone: it begins when nothing else is on the wire, and is told to nobody while it is short.
     """
 
     cause: EndpointError
@@ -35,6 +35,7 @@ class Closure(msgspec.Struct, frozen=True):
     scouts: frozenset[Key] = frozenset()
     unasked: frozenset[Key] = frozenset()
     probes: int = 0
+    groups: frozenset[tuple[str, str]] = frozenset()
     most_probes: int | None = None
     trial: bool = False
     told: bool = True
@@ -52,6 +53,8 @@ def next_probe(
         if expected is not None:
             closure = msgspec.structs.replace(closure, expected=None)
         return expected, closure
+    if closure.groups and (other := next((one for one in line if group_of(one.request) not in closure.groups), None)):
+        return other, closure
     fatal = closure.cause.kind in FATAL_KINDS
     fresh = [place for place in line if fatal and not was_refused(place.request)]
     suspect = closure.suspect
@@ -61,5 +64,4 @@ def next_probe(
             closure = msgspec.structs.replace(closure, unasked=closure.unasked - {scout.request.key})
         return scout or (fresh or line)[0], closure
     others = [place for place in line if place.request is not suspect]
-    elsewhere = [place for place in others if group_of(place.request) != group_of(suspect)]
-    return (elsewhere or fresh or others or line)[0], closure
+    return (fresh or others or line)[0], closure

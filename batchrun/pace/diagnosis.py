@@ -4,6 +4,7 @@ Counts and judges; it never waits and never asks.
 """
 
 import re
+from collections.abc import Collection
 
 import msgspec
 
@@ -16,6 +17,7 @@ from batchrun.records import Request
 
 _NUMBERS_AND_NAMES = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[0-9a-f]{8,}\b|\b\w*\d\w*\b", re.IGNORECASE)
 _UNAUTHORIZED = 401
+_FORBIDDEN = 403
 
 
 class Closing(msgspec.Struct, frozen=True):
@@ -38,10 +40,20 @@ def group_of(request: Request) -> tuple[str, str]:
     return (request.path, request.model)
 
 
-class Diagnosis:
-    """Told of every fault that the gate sees while it is open."""
+def may_be_absence(error: EndpointError) -> bool:
+    """Whether a fault may say that a model is not there, or that one may not use it."""
+    return (
+        error.of_model
+        or error.kind is Kind.NOT_FOUND
+        or (error.kind is Kind.CREDENTIALS and error.status == _FORBIDDEN)
+    )
 
-    def __init__(self, clock: Clock, health: Health, policy: Policy) -> None:
+
+class Diagnosis:
+    """Told of every fault that the gate sees while it is open. `named` are the models that the job and its variants ask for."""
+
+    def __init__(self, clock: Clock, health: Health, policy: Policy, named: Collection[str] = ()) -> None:
+        self._named = frozenset(named)
         self._clock = clock
         self._health = health
         self._policy = policy
@@ -119,9 +131,14 @@ class Diagnosis:
         self._explain(request, error)
 
     def is_missing(self, request: Request, error: EndpointError) -> bool:
-        """Whether a 404 is that of a path or a model that never answered, while others have. The error then says so."""
+        """Whether a refusal is that of a path or a model that never answered, while others have: a 404, or one of a model that
+        the job names. The error then says so.
+        """
         groups = self._health.groups
-        if error.kind is not Kind.NOT_FOUND or not groups or group_of(request) in groups:
+        if not groups or group_of(request) in groups:
+            return False
+        of_model = request.model in self._named and any(path == request.path for path, _model in groups)
+        if not (error.kind is Kind.NOT_FOUND or (of_model and may_be_absence(error))):
             return False
         self._explain(request, error)
         return True

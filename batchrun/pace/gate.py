@@ -12,6 +12,8 @@ asked to stop. Only faults of what is on the wire lead into PROBING, only the ho
     PROBING  the same fault                                         → PROBING; the wait doubles, perhaps a scout is sent
 """
 
+from collections.abc import Collection
+
 import msgspec
 
 from batchrun.clock import Clock
@@ -19,10 +21,10 @@ from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Paused, Resumed
 from batchrun.pace.advice import stop_message
 from batchrun.pace.closure import Closure, next_probe
-from batchrun.pace.diagnosis import Diagnosis, group_of
+from batchrun.pace.diagnosis import Diagnosis, group_of, may_be_absence
 from batchrun.pace.health import Health, Key
 from batchrun.pace.policy import FREE_KINDS, SILENT_KINDS, Policy
-from batchrun.pace.rest import Rest
+from batchrun.pace.rest import Groups, Rest
 from batchrun.pace.turns import Place, Turns
 from batchrun.records import Answer, Complete, Request
 from batchrun.stop import UNANSWERED, Stop, StopSign
@@ -35,7 +37,9 @@ class Closed(Exception):  # noqa: N818 - no error: the attempt waits at the gate
 
 
 class Gate:
-    """Wraps the attempts of a run. `key_env` names the variable that holds the key, for messages."""
+    """Wraps the attempts of a run. `key_env` names the variable that holds the key, for messages, `named` are the models
+    that the job and its variants ask for.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Gate:
         hear: Hear,
         policy: Policy,
         key_env: str | None = None,
+        named: Collection[str] = (),
     ) -> None:
         self._clock = clock
         self._stop = stop
@@ -54,7 +59,7 @@ class Gate:
         self._hear = hear
         self._policy = policy
         self._key_env = key_env
-        self._diagnosis = Diagnosis(clock, health, policy)
+        self._diagnosis = Diagnosis(clock, health, policy, named)
         self._turns = Turns(self._next)
         self._closure: Closure | None = None
         self._released: dict[Key, EndpointError] = {}
@@ -159,24 +164,40 @@ class Gate:
         closure = self._closure
         assert closure is not None
         fatal = error.kind in FATAL_KINDS
-        its_own = self._diagnosis.is_missing(request, error) or (fatal and self._rest.is_last_again)
+        its_own = self._diagnosis.is_missing(request, error)
+        its_own = its_own or (fatal and self._rest.is_last_again and not error.of_model)
         if its_own or not self._diagnosis.is_common(closure.cause, error):
             self._open()
             return True
         self._diagnosis.add(request, error)
-        self._closure = closure = msgspec.structs.replace(closure, probes=closure.probes + 1)
+        refused = {group_of(request)} if may_be_absence(error) else frozenset()
+        self._closure = closure = msgspec.structs.replace(
+            closure, probes=closure.probes + 1, groups=closure.groups | refused
+        )
         may_be_its_own = fatal or closure.cause.kind in ROW_KINDS or closure.trial
         if may_be_its_own and closure.suspect is None and closure.probes == 1:
             now = self._clock.now()
             self._closure = msgspec.structs.replace(
                 closure, suspect=request, doubted=error, next_at=now, doubted_at=now
             )
-            missing = request if error.kind is Kind.NOT_FOUND else None
-            elsewhere = missing is not None and any(group_of(one) != group_of(missing) for one in self._turns.line)
-            if elsewhere or self._send_scout(expected=True, unlike=missing) or self._turns.line:
+            if self._asks_elsewhere() or self._send_scout(expected=True) or self._turns.line:
                 return False  # another one is asked at once
+        elif refused and not self._health.answers and self._asks_elsewhere():
+            return False  # each model has its turn before a run is stopped
         self._goes_on(request, error)
         return False
+
+    def _asks_elsewhere(self) -> bool:
+        """Where models or paths were refused that may not be there, have one of another asked at once, if there is one."""
+        closure = self._closure
+        assert closure is not None
+        if not closure.groups or closure.trial:
+            return False
+        waits = any(group_of(one) not in closure.groups for one in self._turns.line)
+        if not waits and not self._send_scout(expected=True, unlike=closure.groups):
+            return False
+        self._closure = msgspec.structs.replace(self._closure or closure, next_at=self._clock.now())
+        return True
 
     def _goes_on(self, request: Request, error: EndpointError) -> None:
         """The fault lasts: another probe later, or the end."""
@@ -251,15 +272,19 @@ class Gate:
         self._health.condemn(suspect.key)
         self._released[suspect.key] = fault
 
-    def _send_scout(self, *, expected: bool = False, unlike: Request | None = None, halfway: bool = False) -> bool:
+    def _send_scout(self, *, expected: bool = False, unlike: Groups = frozenset(), halfway: bool = False) -> bool:
         """Have a row far ahead asked, whose answer tells rows that nobody would answer from an outage. After the first few,
-        one more each time the number of probes has doubled: a closure of hours takes a handful.
+        one more each time the number of probes has doubled: a closure of hours takes a handful. Of models that were not asked
+        yet each has one: `unlike` are those that were.
         """
         closure = self._closure
         assert closure is not None
-        many = len(closure.scouts) >= self._policy.scouts and closure.probes & (closure.probes - 1)
-        if many or (request := self._rest.scout(unlike, halfway=halfway)) is None:
+        most = self._policy.most_models if unlike else self._policy.scouts
+        many = len(closure.scouts) >= most and closure.probes & (closure.probes - 1)
+        request = None if many else self._rest.scout(unlike, halfway=halfway, only_unlike=bool(unlike))
+        if request is None:
             return False
+        self._health.scouts.add(request.key)
         scouts = closure.scouts | {request.key}
         due = request.key if expected else closure.expected
         unasked = closure.unasked | {request.key}

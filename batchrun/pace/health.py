@@ -49,7 +49,8 @@ class Fault(msgspec.Struct, gc=False):
 class Health:
     """What is known of one endpoint. `asking` requests are in progress, `answers` were given, the first and the last of
     them at `first_at` and `last_at`; `shares` adds up what each request in progress could expect of them; `groups` are the
-    paths and models that answered. With `condemned`, what is left is no longer given the benefit of the doubt.
+    paths and models that answered, `scouts` the rows far ahead that somebody waits for. With `condemned`, what is left is no
+    longer given the benefit of the doubt.
     """
 
     def __init__(self, clock: Clock, rest: Rest, policy: Policy) -> None:
@@ -58,6 +59,7 @@ class Health:
         self.started_at = self.first_at = self.last_at = clock.now()
         self.condemned = False
         self.groups: set[tuple[str, str]] = set()
+        self.scouts: set[Key] = set()
         self._clock = clock
         self._rest = rest
         self._policy = policy

@@ -31,6 +31,9 @@ class Policy(msgspec.Struct, frozen=True):
     scouts: int = 3
     """So many rows far ahead are asked at first in one closure, to tell rows that nobody would answer from an outage."""
 
+    most_models: int = 100
+    """Of so many models one row each is asked before a run is stopped because none is there."""
+
     connect_faults: int = 20
     """So many in a row with nothing between: an endpoint that answered can't be reached any more. One that never did is
     given up after `outage_rows`.

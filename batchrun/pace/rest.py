@@ -4,6 +4,9 @@ from typing import Protocol
 
 from batchrun.records import Request
 
+Groups = frozenset[tuple[str, str]]
+"""Paths, each with a model."""
+
 
 class Rest(Protocol):
     """What is left to ask. `gives_up` says that rows which nobody answers, with nothing left to tell why, shall
@@ -21,9 +24,11 @@ class Rest(Protocol):
     def is_last_again(self) -> bool:
         """Whether they are few, and an earlier call was stopped while it asked some of them."""
 
-    def scout(self, unlike: Request | None = None, *, halfway: bool = False) -> Request | None:
-        """Have a request asked that stands far ahead, beside the others, of another path or model than `unlike` where there
-        is one; None where none is left.
+    def scout(
+        self, unlike: Groups = frozenset(), *, halfway: bool = False, only_unlike: bool = False
+    ) -> Request | None:
+        """Have a request asked that stands far ahead, beside the others, of none of the paths and models in `unlike` where
+        there is one, and with `only_unlike` only there; None where none is left.
         """
 
     def mix(self) -> None:

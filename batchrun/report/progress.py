@@ -24,6 +24,7 @@ _SHOWN = frozenset(
         "limits learnt",
         "limits dropped",
         "fewer at once",
+        "model left",
         "held",
         "released",
         "limits set",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batchrun.events import (
+    Absent,
     Began,
     Done,
     Draining,
@@ -73,6 +74,8 @@ class Teller:
                 self.say("limits dropped", model=event.model, units=event.units)
             case Narrowed():
                 self.say("fewer at once", places=event.places, broken=event.broken)
+            case Absent():
+                self.say("model left", model=event.model, message=event.error.message)
             case Held():
                 self.say("held")
             case Released():

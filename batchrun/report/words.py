@@ -46,6 +46,11 @@ def _words(event: str, what: dict[str, Any], at: str) -> str:
                 f"the endpoint takes about {what['places']} at once and {more}: that is kept; "
                 f"next time use --concurrency {what['places']}"
             )
+        case "model left":
+            return (
+                f"the endpoint does not answer for model {what['model']}, whose rows are left; the others go on: "
+                f"{what['message']}"
+            )
         case "held":
             return "paused by batchrun pause; batchrun resume lets it go on"
         case "released":

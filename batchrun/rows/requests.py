@@ -66,6 +66,12 @@ class RequestBuilder:
         return frozenset(found)
 
     @property
+    def models(self) -> frozenset[str]:
+        """The models that the job and its variants ask for, and no row by itself."""
+        asked = (variant.params.get("model", self._model) for variant in self.variants)
+        return frozenset(model for model in asked if isinstance(model, str))
+
+    @property
     def per_row(self) -> int:
         return len(self.variants) * self.samples
 

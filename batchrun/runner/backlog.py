@@ -63,21 +63,25 @@ class Backlog:
         """A far request that is wanted beside those in progress."""
         return self._out_of_turn.popleft() if self._out_of_turn else None
 
-    def scout(self, unlike: Request | None = None, *, halfway: bool = False) -> Request | None:
+    def scout(
+        self, unlike: frozenset[tuple[str, str]] = frozenset(), *, halfway: bool = False, only_unlike: bool = False
+    ) -> Request | None:
         """Have the request that stands farthest ahead asked beside the others; None where none is left. Rows that nobody
-        would answer stand together. One of another path or model than `unlike` goes before. `halfway` takes
-        one from the middle: what stands at the end may be of one kind with what stands at the beginning.
+        would answer stand together. One whose path and model are not in `unlike` goes before, with `only_unlike` no other is
+        taken. `halfway` takes one from the middle: what stands at the end may be of one kind with what stands at the beginning.
         """
         if not self._ready:
             return None
-        self._taken += 1
         place = len(self._ready) - 1
         if halfway:
             place //= 2
-        if unlike is not None:
-            asked = (unlike.path, unlike.model)
-            others = (at for at in range(place, -1, -1) if (self._ready[at].path, self._ready[at].model) != asked)
-            place = next(others, place)
+        if unlike:
+            ready = self._ready
+            others = (at for at in range(place, -1, -1) if (ready[at].path, ready[at].model) not in unlike)
+            if (other := next(others, None)) is None and only_unlike:
+                return None
+            place = place if other is None else other
+        self._taken += 1
         self._out_of_turn.append(self._ready[place])
         del self._ready[place]
         self.is_short = True  # what is loaded may all be of one kind: the next one shall stand farther ahead

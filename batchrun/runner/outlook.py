@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import anyio.to_thread
 import msgspec
 
-from batchrun.errors import EndpointError, JobError
+from batchrun.errors import EndpointError, JobError, Kind
 from batchrun.judge.estimate import Estimate
 from batchrun.money import usd
 from batchrun.pace.advice import advice
@@ -14,7 +14,11 @@ from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.remaining import remaining
 from batchrun.wire.carrier import Transport
 
+MOST_TRIALS = 20
+"""So many requests `check` sends at most."""
 _SHOWN = 3
+_SAID = frozenset({"messages", "prompt", "input", "instructions"})
+_UNAUTHORIZED = 401
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -63,7 +67,8 @@ class Outlook(msgspec.Struct, frozen=True):
 class Trial(msgspec.Struct, frozen=True):
     """One request and what came back: an answer, or the fault with the remedy where there is one.
 
-    `limits` are what the endpoint stated of its own.
+    `limits` are what the endpoint stated of its own. Of a sweep the first trial has the `others`: one request for each model and
+    set of parameters.
     """
 
     url: str
@@ -72,6 +77,7 @@ class Trial(msgspec.Struct, frozen=True):
     fault: EndpointError | None = None
     remedy: str | None = None
     limits: list[StatedLimit] = []
+    others: list["Trial"] = []
 
 
 def outlook(assembly: Assembly) -> Outlook:
@@ -148,24 +154,53 @@ def _usd(cost: int | None) -> float | None:
 
 
 async def trial(assembly: Assembly, transport: Transport | None) -> Trial:
-    """Send the first request once."""
-    request = await anyio.to_thread.run_sync(_first_request, assembly)
+    """Send the first row's request once; of a sweep one for each model and set of parameters, each model once before any
+    is asked again, and no more than MOST_TRIALS.
+    """
+    requests = await anyio.to_thread.run_sync(_first_requests, assembly)
+    if len(requests) > 1:
+        most = f"; the first {MOST_TRIALS} are asked" if len(requests) > MOST_TRIALS else ""
+        assembly.note(f"{len(requests)} variants differ in model or parameters: one request each{most}")
+    found: list[Trial] = []
     with assembly.live_url() as url:
         async with opened(transport, url, assembly.note) as wire:
-            limits: list[StatedLimit] = []
-            client = assembly.client(url, wire, raw=True, on_limits=lambda _model, stated: limits.extend(stated))
-            try:
-                answer = await client.complete(request)
-            except EndpointError as error:
-                remedy = advice(error, assembly.key_name)
-                return Trial(url, request, None, error, remedy, limits)
+            for request in requests[:MOST_TRIALS]:
+                found.append(await _one_trial(assembly, url, wire, request))
+                fault = found[-1].fault
+                if fault is not None and (fault.kind is Kind.CONNECT or _is_the_key_s(fault)):
+                    break  # the others would meet it too
+    return msgspec.structs.replace(found[0], others=found[1:])
+
+
+async def _one_trial(assembly: Assembly, url: str, wire: Transport, request: Request) -> Trial:
+    limits: list[StatedLimit] = []
+    client = assembly.client(url, wire, raw=True, on_limits=lambda _model, stated: limits.extend(stated))
+    try:
+        answer = await client.complete(request)
+    except EndpointError as error:
+        return Trial(url, request, None, error, advice(error, assembly.key_name), limits)
     return Trial(url, request, answer, limits=limits)
 
 
-def _first_request(assembly: Assembly) -> Request:
+def _is_the_key_s(fault: EndpointError) -> bool:
+    return fault.kind is Kind.CREDENTIALS and fault.status == _UNAUTHORIZED and not fault.of_model
+
+
+def _first_requests(assembly: Assembly) -> list[Request]:
+    """The requests of the first row that differ in more than what they say: the first of each model, then the others."""
     inventory = assembly.scan(lambda _requests: None)
     for info in inventory.shards:
         requests, _unusable = assembly.requests_of(assembly.source.read(info))
         if requests:
-            return requests[0]
+            distinct = {_asked(one): one for one in reversed(requests) if one.key[:1] == requests[0].key[:1]}
+            ordered = list(reversed(distinct.values()))
+            first = {one.model: one for one in reversed(ordered)}
+            return sorted(ordered, key=lambda one: one is not first[one.model])
     raise JobError(f"{assembly.job.input.path}: no usable row in it")
+
+
+def _asked(request: Request) -> tuple[str, bytes, bool]:
+    """What a request asks for, without what it says."""
+    body = msgspec.json.decode(request.body)
+    params = {name: value for name, value in body.items() if name not in _SAID}
+    return request.path, msgspec.json.encode(params, order="deterministic"), request.stream

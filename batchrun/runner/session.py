@@ -191,7 +191,8 @@ class Session:
         assembly, job, hear = self._assembly, self._assembly.job, counter.hear
         assert isinstance(job.limits.concurrency, int)
         ledger.begin(job.limits.concurrency, stop)
-        stack = Stack(job, SystemClock(), stop, backlog, hear, assembly.key_name, assembly.endpoint)
+        models = assembly.builder.models
+        stack = Stack(job, SystemClock(), stop, backlog, hear, assembly.key_name, assembly.endpoint, models)
         self._watch.see(lambda: stack.health.in_flight)
         client = assembly.client(url, wire, raw=job.output.raw, on_limits=stack.limits.learn)
         complete = stack.around(client.complete, ledger, assembly.prices)
@@ -207,6 +208,8 @@ class Session:
                 beside.start_soon(control.run)
                 beside.start_soon(counter.keep_telling)
                 await local.run(window, loop, left)
+                if stop.stop is None and (absent := stack.models.stop) is not None:
+                    stop.ask(absent)
                 beside.cancel_scope.cancel()
         finally:
             self._interrupts.drains = None

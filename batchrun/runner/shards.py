@@ -37,7 +37,7 @@ class Asker(Protocol):
         """Return when the requests of one more shard can be taken."""
 
     async def ask(self, opened: OpenShard) -> None:
-        """Return when each of a shard's `left` requests has its result in the ledger."""
+        """Return when each of a shard's `left` requests has its result in the ledger, or is left for another call."""
 
     def end(self) -> None:
         """No more shards will come."""
@@ -81,6 +81,10 @@ class ShardLoop:
         with self.stopping():
             if opened.left:
                 await self._asker.ask(opened)
+            if opened.pending:  # what is left of it is asked in another call
+                await anyio.to_thread.run_sync(self._ledger.leave, opened)
+                self._places.release()
+                return
             self._sealing += 1
             try:
                 async with self._one_seal:

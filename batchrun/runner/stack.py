@@ -1,11 +1,13 @@
 """The one place that stacks what stands round a call, from the outside in:
 
-    retry(gate(quota(hold(limits(health(journalled(client)))))))
+    retry(models(gate(quota(hold(limits(health(journalled(client))))))))
 
 An attempt goes down it and comes back up it, and calls nothing above. What is to come has its place here too: `reask` of
 wrong answers round retry, the `route` to one of several lanes (each a gate, limits, a client) between retry and gate,
 `budget` between limits and health.
 """
+
+from collections.abc import Collection
 
 import msgspec
 
@@ -15,6 +17,7 @@ from batchrun.job import Job
 from batchrun.judge.estimate import Ceiling, most_completion_tokens
 from batchrun.judge.prices import Prices
 from batchrun.ledger.ledger import Ledger
+from batchrun.pace.absent import Models
 from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
 from batchrun.pace.hold import Hold
@@ -29,18 +32,28 @@ from batchrun.stop import StopSign
 
 class Stack:
     """What a run's attempts pass through. `stop` is the sign that ends it, `hear` is told what happens, `key_env` names
-    the variable that holds the key, `endpoint` is the name of the one that is asked.
+    the variable that holds the key, `endpoint` is the name of the one that is asked, `models` are those that the job and its
+    variants ask for.
     """
 
     def __init__(
-        self, job: Job, clock: Clock, stop: StopSign, backlog: Backlog, hear: Hear, key_env: str, endpoint: str
+        self,
+        job: Job,
+        clock: Clock,
+        stop: StopSign,
+        backlog: Backlog,
+        hear: Hear,
+        key_env: str,
+        endpoint: str,
+        models: Collection[str] = (),
     ) -> None:
         assert isinstance(job.limits.concurrency, int)
         policy = Policy(max_attempts=job.retry.max_attempts)
         self._clock = clock
         self._endpoint = endpoint
         self.health = Health(clock, backlog, policy)
-        self._gate = Gate(clock, stop, self.health, backlog, hear, policy, key_env)
+        self._gate = Gate(clock, stop, self.health, backlog, hear, policy, key_env, models)
+        self.models = Models(clock, stop, self.health, hear, policy, models)
         self._quota = Quota(clock, stop, hear, job.retry.longest_wait_s)
         self.hold = Hold(clock, stop)
         self.limits = Limits(
@@ -62,6 +75,7 @@ class Stack:
         complete = self.hold.wrap(complete)
         complete = self._quota.wrap(complete)
         complete = self._gate.wrap(complete)
+        complete = self.models.wrap(complete)
         return self._retrying.wrap(complete)
 
     def allow_attempts(self, most: int) -> None:

@@ -48,6 +48,7 @@ class Window:
         self._width = widened(concurrency)
         self._open: dict[int, OpenShard] = {}
         self._done: dict[int, anyio.Event] = {}
+        self._left: dict[int, int] = {}
         self._hungry = anyio.Event()
         self._beside = 0
         self._workers = 0
@@ -70,6 +71,7 @@ class Window:
         opened.left = []
         await self._done[number].wait()
         del self._open[number], self._done[number]
+        self._left.pop(number, None)
 
     def end(self) -> None:
         self._backlog.end()
@@ -156,10 +158,19 @@ class Window:
                 result = answered(request, answer, opened.tallies[request.key])
             is_full = self._ledger.record(opened, result)
         except Stopped:
+            if self._stop.stop is None:
+                self._leave(opened)
             return
         except BatchrunError as error:
             self._stop.ask(Stop("disk", str(error)))
             return
         self._hear(Done(result))
-        if is_full:
+        if is_full or opened.pending == self._left.get(request.shard):
             self._done[request.shard].set()
+
+    def _leave(self, opened: OpenShard) -> None:
+        """A request stays to be done, though the run goes on."""
+        number = opened.shard.info.number
+        self._left[number] = self._left.get(number, 0) + 1
+        if opened.pending == self._left[number]:
+            self._done[number].set()

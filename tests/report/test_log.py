@@ -10,6 +10,7 @@ import pytest
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import (
+    Absent,
     Began,
     Done,
     Draining,
@@ -70,11 +71,12 @@ def test_the_story_of_a_run_is_written(run_dir: RunDir) -> None:
         Waiting(None, DOWN, probed=True),
         Dropped("m", ["requests"]),
         Narrowed(4),
+        Absent("m2", DOWN),
         Draining(3, 10.0),
         Ended(12, 1, "interrupted by SIGTERM", 143),
     )
     expected = ["resumed", "limits learnt", "paused", "going on", "waiting", "waiting"]
-    expected += ["limits dropped", "fewer at once", "draining", "stopped"]
+    expected += ["limits dropped", "fewer at once", "model left", "draining", "stopped"]
     assert told(run_dir, *events) == expected
     assert not [one for one in records(run_dir) if words(one).startswith(f"{one['event']}: {{")]
     first, *_rest, last = records(run_dir)

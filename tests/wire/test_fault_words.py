@@ -423,6 +423,32 @@ def test_a_quota_of_a_day_is_told_from_a_limit_of_a_minute(body: dict[str, Any],
     assert (fault.kind, fault.quota) == (Kind.RATE_LIMITED, quota)
 
 
+OF_MODEL = [
+    (404, error("The model `m` does not exist", INVALID, "model_not_found"), Kind.NOT_FOUND, True),
+    (403, error("Project `p` does not have access to model `m`", INVALID, "model_not_found"), Kind.NOT_FOUND, True),
+    (403, error("You do not have access to model m", INVALID), Kind.CREDENTIALS, True),
+    (401, error("key not allowed to access model", None, "key_model_access_denied"), Kind.CREDENTIALS, True),
+    (400, {"detail": "Unknown Model, please check the model code."}, Kind.NOT_FOUND, True),
+    (400, error("model: claude-9 is not supported", INVALID), Kind.NOT_FOUND, True),
+    (400, error("Unsupported model: m", INVALID), Kind.NOT_FOUND, True),
+    (503, error("当前分组 default 下对于模型 m 无可用渠道", "new_api_error"), Kind.NOT_FOUND, True),
+    (400, error("temperature is not supported by this model", INVALID), Kind.BAD_REQUEST, False),
+    (400, error("This model is not supported with images", INVALID), Kind.BAD_REQUEST, False),
+    (401, error("Incorrect API key provided: sk-x.", INVALID, "invalid_api_key"), Kind.CREDENTIALS, False),
+    (404, error("Invalid URL (POST /v1/x)", INVALID), Kind.NOT_FOUND, False),
+    (403, None, Kind.CREDENTIALS, False),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "of_model"), OF_MODEL)
+def test_a_refusal_of_a_model_is_told_from_that_of_a_key_or_a_parameter(
+    status: int, body: Any, kind: Kind, of_model: bool
+) -> None:
+    """It is not there, or not for this key: by its code or its words."""
+    fault = classify(status, read_error(body))
+    assert (fault.kind, fault.of_model) == (kind, of_model)
+
+
 def test_every_row_can_be_sent() -> None:
     """Bodies are JSON."""
     assert all(json.dumps(row.body) for row in ROWS)

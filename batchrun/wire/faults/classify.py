@@ -18,6 +18,8 @@ from batchrun.wire.faults.words import (
     CODES,
     GAVE_UP,
     LIMIT_AND_REQUEST,
+    OF_MODEL,
+    OF_MODEL_PHRASE,
     PHRASES,
     QUOTAS,
     SHORT_LIMIT,
@@ -150,6 +152,7 @@ def classify(
         unconfirmed=gave_up,
         at_once=kind is Kind.RATE_LIMITED and _is_at_once(error, limit_type),
         quota=_quota(error, body) if kind is Kind.RATE_LIMITED else None,
+        of_model=kind in (Kind.NOT_FOUND, Kind.CREDENTIALS) and _is_of_model(error),
     )
 
 
@@ -237,6 +240,14 @@ def _is_at_once(error: ErrorBody | None, limit_type: str) -> bool:
     """Whether a rate limit counts what is in flight."""
     said = limit_type if error is None else f"{limit_type} {error.code} {error.type} {error.message}"
     return AT_ONCE.search(said.lower()) is not None
+
+
+def _is_of_model(error: ErrorBody | None) -> bool:
+    """Whether a refusal says that it is the model that is not there, or not for this key."""
+    if error is None:
+        return False
+    coded = {error.code.lower(), error.type.lower()} & OF_MODEL
+    return bool(coded) or OF_MODEL_PHRASE.search(error.message.lower()) is not None
 
 
 def _never_fits(text: str) -> bool:

@@ -130,6 +130,10 @@ PHRASES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             Kind.NOT_FOUND,
             r"no available channel|no endpoints found for|无可用渠道|模型.{0,40}(不存在|未配置)|令牌无权访问模型",
         ),
+        (
+            Kind.NOT_FOUND,
+            r"(unknown|unsupported|no such) model\b|\bmodel:? [`'\"]?[\w./:@-]+[`'\"]? is not (supported|allowed|served)\b",
+        ),
         (Kind.BAD_REQUEST, r"maximum context length|context window|context size|prompt is too long|input token count"),
         (Kind.BAD_REQUEST, r"max_new_tokens|input is too long|exceeds the maximum (allowed )?(length|number of)"),
         (
@@ -141,6 +145,22 @@ PHRASES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
     )
 )
 """Looked for in the lower-cased message, in this order."""
+
+OF_MODEL = frozenset(
+    _kinds(
+        {
+            Kind.NOT_FOUND: """
+                model_not_found deploymentnotfound model_not_available model_decommissioned model_not_active
+                model_terms_required model_price_error key_model_access_denied team_model_access_denied
+                user_model_access_denied org_model_access_denied
+            """,
+        }
+    )
+)
+"""Codes and types of a refusal that is about the model."""
+
+OF_MODEL_PHRASE = re.compile(r"\bmodels?\b|模型|渠道|channel|deployment")
+"""Words of such a refusal: what is not found, or not allowed, is then that."""
 
 ABOUT_TIME = re.compile(
     r"rate.?limit|too many requests|slow down|per (second|minute)\b|\b([rt]pm|[rq]ps)\b|(try again|retry) (in|after) \d"
