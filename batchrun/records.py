@@ -232,7 +232,9 @@ class ShardInfo(msgspec.Struct, frozen=True):
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """A shard in memory. `table` is the arrow table of its input columns where the source has one."""
+    """A shard in memory. `table` is the arrow table of its input columns where the source has one, or what keeps it until it
+    is needed; then `rows` may have been let go.
+    """
 
     info: ShardInfo
     rows: list[Row]

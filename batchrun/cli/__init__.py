@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 def main() -> None:
     """Entry point. Errors become one or two lines and an exit code; `--debug` anywhere shows the traceback besides."""
+    from batchrun.cli.lean import lean
     from batchrun.cli.output import OutputError, shelter, stdout_matters_less
 
     shelter()
@@ -18,7 +19,8 @@ def main() -> None:
         logging.getLogger("batchrun").setLevel(logging.DEBUG)
     args = [arg for arg in sys.argv[1:] if arg != "--debug"]
     try:
-        code = _called(args, debug=debug)
+        with lean():
+            code = _called(args, debug=debug)
         sys.stdout.flush()
     except OutputError as error:
         stdout_matters_less()  # it has been said; what is left in buffers is lost too

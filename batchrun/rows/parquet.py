@@ -20,6 +20,9 @@ _BATCH_ROWS = 64
 _LARGE_VALUES = 256 << 10
 _BATCH_BYTES = 4 << 20
 _BUFFER = 1 << 20
+_BUFFERS = 16 << 20
+_LEAST_BUFFER = 16 << 10
+"""Each column that is read has a buffer of its own: all of them together take no more than one of a wide file may."""
 _FIELD_ID = b"PARQUET:field_id"
 
 
@@ -106,7 +109,11 @@ class ParquetReader:
             try:
                 source = self._found.open(number)
                 # INT96 by the microsecond: by the nanosecond, years before 1678 and after 2262 become others
-                opened = pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
+                footer = pq.read_metadata(source)
+                size = min(_BUFFER, max(_LEAST_BUFFER, _BUFFERS // max(1, footer.num_columns)))
+                opened = pq.ParquetFile(
+                    source, metadata=footer, pre_buffer=False, buffer_size=size, coerce_int96_timestamp_unit="us"
+                )
             except (OSError, pa.ArrowException) as error:
                 name = self._found.files[number].name
                 raise JobError(f"{name}: not a readable Parquet file: {error}") from None

@@ -94,6 +94,7 @@ class Source:
                         first_fault = first_fault or f"{row.where}: {fault}"
                 if self._reader.schema is None:
                     types.see([one.piece.data for one in taken])
+        pa.default_memory_pool().release_unused()  # what reading took is kept for the next time, unless it is asked back
         self._selection.check_seen(self._reader.names)
         self.notes += ids.notes()
         if bad and self._settings.on_bad_row == "stop":

@@ -24,6 +24,7 @@ from batchrun.errors import JobError
 from batchrun.job import Job, may_be_secret
 from batchrun.judge.prices import Billed, Prices
 from batchrun.ledger import parts
+from batchrun.ledger.durable import disk_faults
 from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout, Prompts
 from batchrun.ledger.ledger import Ledger
@@ -34,6 +35,7 @@ from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, ShardInfo,
 from batchrun.rows import columns
 from batchrun.rows.plain import RowError
 from batchrun.rows.requests import RequestBuilder, asked
+from batchrun.rows.shelf import Shelved
 from batchrun.rows.source import Inventory, Source
 from batchrun.rows.sweep import differing
 from batchrun.runner import notified, results
@@ -140,7 +142,8 @@ class Assembly:
     def _inputs_of(self, shard: Shard, inventory: Inventory) -> Any:
         """The arrow table of a shard's input columns."""
         if shard.table is not None:
-            return shard.table
+            with disk_faults(self.run_dir.state):
+                return shard.table.table() if isinstance(shard.table, Shelved) else shard.table
         return columns.build([row.data for row in shard.rows], inventory.arrow_schema())
 
     def _prompts_of(self, shard: Shard, found: Sequence[Result]) -> Prompts:
@@ -150,9 +153,15 @@ class Assembly:
         return {one.key: asked(one) for one in requests if hashes.get(one.key) == one.hash}
 
     def load(self, info: ShardInfo) -> tuple[Shard, list[Request], list[Result]]:
-        """A shard with its requests, and the failed results of rows that none can be built from."""
+        """A shard with its requests, and the failed results of rows that none can be built from. Columns that are only to be
+        copied don't wait for the answers in memory.
+        """
         shard = self.source.read(info)
-        return shard, *self.requests_of(shard)
+        asked = self.requests_of(shard)
+        if shard.table is not None:
+            table = Shelved(shard.table, self.run_dir.state)
+            shard = Shard(info, shard.rows if self.job.output.prompt else [], table)
+        return shard, *asked
 
     def requests_of(self, shard: Shard) -> tuple[list[Request], list[Result]]:
         """A shard's requests, and the failed results of rows that none can be built from."""
