@@ -127,7 +127,7 @@ class Models:
         said = [_said(model, left) for (_path, model), left in self._absent.items()]
         more = [f"and {len(said) - _NAMED} more models"] if len(said) > _NAMED else []
         first = next(iter(self._absent.values())).error
-        what = "take it out of the sweep, or correct its name" if first.remedy is None else advice(first, None)
+        what = "correct its name, or take it out" if first.remedy is None else advice(first, None)
         count = sum(left.requests for left in self._absent.values())
         return Stop(
             ABSENT,

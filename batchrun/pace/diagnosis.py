@@ -132,7 +132,7 @@ class Diagnosis:
 
     def is_missing(self, request: Request, error: EndpointError) -> bool:
         """Whether a refusal is that of a path or a model that never answered, while others have: a 404, or one of a model that
-        the job names. The error then says so.
+        the job names. The error then says so, where a row is to fail with it.
         """
         groups = self._health.groups
         if not groups or group_of(request) in groups:
@@ -140,7 +140,8 @@ class Diagnosis:
         of_model = request.model in self._named and any(path == request.path for path, _model in groups)
         if not (error.kind is Kind.NOT_FOUND or (of_model and may_be_absence(error))):
             return False
-        self._explain(request, error)
+        if not of_model:
+            self._explain(request, error)
         return True
 
     def _is_acquitted(self, request: Request, error: EndpointError) -> bool:
