@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from batchrun.job import Endpoint, Input, Job, Limits, Metrics, Notify, Output, Price, Prompt, Retry, Timeouts
+from batchrun.job import Job
+from batchrun.sections import Endpoint, Input, Limits, Metrics, Notify, Output, Price, Prompt, Retry, Timeouts
 
 TABLES: tuple[tuple[str, Any], ...] = (
     ("", Job),

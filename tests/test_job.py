@@ -8,7 +8,8 @@ import pytest
 
 import batchrun.job
 from batchrun.errors import JobError
-from batchrun.job import Job, Limits, Price, from_table, load, merged
+from batchrun.job import Job, from_table, load, merged
+from batchrun.sections import Limits, Price
 
 
 def written(tmp_path: Path, text: str) -> str:

@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rows", "wire", "pace", "judge", "ledger", "report"),
     ("settings", "events", "interrupts"),
     ("job",),
-    ("tables",),
+    ("sections", "tables"),
     ("errors",),
     ("records",),
     ("clock", "stop", "tokens", "names", "money", "moments"),

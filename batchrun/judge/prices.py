@@ -14,12 +14,12 @@ import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError
-from batchrun.job import Price
 from batchrun.judge.catalogue import STANDARD_TIERS, Listed, endpoint_of, listed
 from batchrun.judge.local import is_local
 from batchrun.judge.rates import Rate, own_rate
 from batchrun.money import Cost
 from batchrun.records import Answer, Complete, Request, Usage
+from batchrun.sections import Price
 
 _REMEMBERED = 4096
 _MINUTE_S = 60.0

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from batchrun.job import Price
 from batchrun.money import Cost, a_token, whole
 from batchrun.records import TokenDetails, Usage
+from batchrun.sections import Price
 
 Steps = tuple[tuple[int, Decimal], ...]
 """(from more than so many prompt tokens on, pico-dollars a token); the first starts at 0. The step holds for all tokens."""

@@ -8,12 +8,12 @@ import random
 from batchrun.clock import Clock
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
 from batchrun.events import Hear, Retried
-from batchrun.job import Retry
 from batchrun.pace.health import Health, is_silent
 from batchrun.pace.policy import FREE_KINDS, HARDLY_S, Policy
 from batchrun.pace.quota import is_long
 from batchrun.pace.rest import Rest
 from batchrun.records import Answer, Complete, Request
+from batchrun.sections import Retry
 from batchrun.stop import UNANSWERED, Stop, StopSign
 
 _FIRST_WAIT_S = 0.5

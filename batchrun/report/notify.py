@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from batchrun.events import Began, Ended, Event, Held, Paused, Released, Resumed, Waiting
-from batchrun.job import Notify
+from batchrun.sections import Notify
 
 _COMMAND_S = 60.0
 _POST_S = 10.0

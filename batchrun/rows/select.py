@@ -5,9 +5,9 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from batchrun.job import Input
 from batchrun.rows.condition import Condition
 from batchrun.rows.pieces import Block, Piece, Reader
+from batchrun.sections import Input
 
 
 class Taken(NamedTuple):

@@ -12,7 +12,6 @@ import msgspec
 import pyarrow as pa
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.records import Row, Shard, ShardInfo
 from batchrun.rows import columns, files
 from batchrun.rows.batch_line import answer_bytes, is_batch_line
@@ -24,6 +23,7 @@ from batchrun.rows.parquet import ParquetReader
 from batchrun.rows.pieces import Reader
 from batchrun.rows.select import Selection, Taken
 from batchrun.rows.template import columns_text
+from batchrun.sections import Input
 
 SHARD_BYTES = 8 << 20
 _IDS = frozenset({"custom_id", "id"})

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError, LedgerError
-from batchrun.job import Job, Notify, may_be_secret
+from batchrun.job import Job, may_be_secret
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import is_object_url, is_url, shown_url
 from batchrun.rows.files import format_of, lasting
 from batchrun.runner import notified
+from batchrun.sections import Notify
 from batchrun.wire.outgoing import is_reference
 
 HIDDEN = "…"

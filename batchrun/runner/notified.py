@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from batchrun.errors import JobError
-from batchrun.job import Job, Notify
+from batchrun.job import Job
+from batchrun.sections import Notify
 from batchrun.wire.outgoing import is_reference, variables_in
 
 

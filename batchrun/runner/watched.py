@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from batchrun.events import Hear
-from batchrun.job import Metrics
 from batchrun.report.metrics import Numbers, served
 from batchrun.report.traces import traced
+from batchrun.sections import Metrics
 
 
 class Watch:

@@ -16,8 +16,8 @@ import msgspec
 
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import CHAT, PATHS, Answer, Request, StatedLimit, Usage
+from batchrun.sections import Timeouts
 from batchrun.tokens import BYTES_PER_TOKEN, prompt_tokens
 from batchrun.wire.address import beside
 from batchrun.wire.carrier import Transport

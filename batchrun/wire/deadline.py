@@ -10,7 +10,7 @@ from collections.abc import Callable
 import anyio
 
 from batchrun.clock import Clock
-from batchrun.job import Timeouts
+from batchrun.sections import Timeouts
 
 END_LINGER_S = 5.0
 """How long usage and `[DONE]` are waited for once every choice has ended: some endpoints keep the connection open."""

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Price
 from batchrun.judge.prices import Bill, Billed, Prices
 from batchrun.money import Cost
 from batchrun.records import Answer, Request, Usage
+from batchrun.sections import Price
 
 NOW = 1_795_000_000.0
 """A day in November 2026, behind every date from which a tier has a price."""

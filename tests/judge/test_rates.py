@@ -10,11 +10,11 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.job import Price
 from batchrun.judge.catalogue import Listed
 from batchrun.judge.rates import Rate, billed, flat, own_rate
 from batchrun.money import PICO, Cost
 from batchrun.records import TokenDetails, Usage
+from batchrun.sections import Price
 
 NOW = 1_795_000_000.0
 

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from batchrun.job import Endpoint, Input, Job, Output
+from batchrun.job import Job
 from batchrun.ledger.identity import Identity, identity
+from batchrun.sections import Endpoint, Input, Output
 
 JOB = Job(input=Input(path="in.jsonl"), endpoint=Endpoint(model="m"), output=Output(path="out"))
 FILES = [("in.jsonl", 10, "stamp")]

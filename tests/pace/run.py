@@ -8,7 +8,6 @@ import anyio
 from batchrun.clock import Clock
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import Event, Hear, Paused, Resumed, Retried
-from batchrun.job import Retry
 from batchrun.pace.gate import Gate
 from batchrun.pace.health import Health
 from batchrun.pace.limits import Limits
@@ -18,6 +17,7 @@ from batchrun.pace.retry import Retrying
 from batchrun.records import Answer, Complete, Request, Usage
 from batchrun.runner.backlog import Backlog
 from batchrun.runner.window import widened
+from batchrun.sections import Retry
 from batchrun.stop import Stopped, StopSign
 from virtual import BEGIN, LoopClock
 

@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Retry
 from batchrun.records import Answer, Request
 from batchrun.runner.backlog import FEW
+from batchrun.sections import Retry
 from batchrun.stop import UNANSWERED, Stopped
 from virtual import BEGIN, VirtualLoop
 

@@ -9,9 +9,9 @@ import pytest
 
 import virtual
 from batchrun.errors import FATAL_KINDS, ROW_KINDS, EndpointError, Kind
-from batchrun.job import Retry
 from batchrun.pace import retry
 from batchrun.records import Answer, Request, Usage
+from batchrun.sections import Retry
 
 from .run import retrying
 

@@ -10,10 +10,10 @@ import pytest
 
 from batchrun.errors import EndpointError, Kind
 from batchrun.events import Dropped, Event, Learnt, Paused
-from batchrun.job import Retry
 from batchrun.pace.limits import Limits
 from batchrun.pace.meters import Meters
 from batchrun.records import Answer, Request, StatedLimit, Usage
+from batchrun.sections import Retry
 from virtual import FakeClock
 
 from .providers import Evenly, Provider, Windowed

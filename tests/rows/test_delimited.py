@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.records import Row
 from batchrun.rows.source import Source
+from batchrun.sections import Input
 
 
 def no_fault(row: Row) -> str | None:

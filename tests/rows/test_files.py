@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.records import Row
 from batchrun.rows.files import find
 from batchrun.rows.listing import Pattern, shown_name
 from batchrun.rows.source import Source
+from batchrun.sections import Input
 
 
 def made(folder: Path, *names: str) -> None:

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.records import Row, Shard
 from batchrun.rows import parquet
 from batchrun.rows.source import Source
+from batchrun.sections import Input
 
 
 def no_fault(row: Row) -> str | None:

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.rows.condition import Condition
 from batchrun.rows.source import Source
+from batchrun.sections import Input
 
 ROW = {
     "tag": "hard",

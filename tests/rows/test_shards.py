@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchrun.job import Input
 from batchrun.rows.source import SHARD_BYTES, Source
+from batchrun.sections import Input
 
 ROWS: dict[str, dict[str, Any]] = {
     "text": {"text": "word " * 4000},

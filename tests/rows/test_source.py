@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.records import Row
 from batchrun.rows.files import Found
 from batchrun.rows.lines import Lines
 from batchrun.rows.source import Source
+from batchrun.sections import Input
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"r{number}", "text": f'wörd, "{number}"\n你', "n": str(number)} for number in range(23)

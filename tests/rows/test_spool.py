@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
-from batchrun.job import Input
 from batchrun.rows.source import Source
 from batchrun.rows.spool import run_name
+from batchrun.sections import Input
 
 ROWS = [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}]
 LINES = b'{"id": "a", "text": "x"}\n{"id": "b", "text": "y"}\n'

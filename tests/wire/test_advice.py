@@ -8,9 +8,9 @@ import pytest
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.pace.advice import advice
 from batchrun.records import Request
+from batchrun.sections import Timeouts
 from batchrun.wire.client import Client
 
 

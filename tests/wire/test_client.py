@@ -10,8 +10,8 @@ import pytest
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import Request, StatedLimit
+from batchrun.sections import Timeouts
 from batchrun.wire import deadline as deadline_module
 from batchrun.wire.client import Client
 

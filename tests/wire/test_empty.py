@@ -9,8 +9,8 @@ import pytest
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import CHAT, COMPLETIONS, EMBEDDINGS, Answer, Request
+from batchrun.sections import Timeouts
 from batchrun.wire.client import Client
 from batchrun.wire.decode.reasoning import split_thinking
 

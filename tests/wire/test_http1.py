@@ -15,8 +15,8 @@ import pytest
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, JobError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import Answer, Request
+from batchrun.sections import Timeouts
 from batchrun.wire.client import Client
 from batchrun.wire.http1.dial import probe
 from batchrun.wire.http1.pool import LONGEST_IDLE_S, REST_S, Habit

@@ -11,8 +11,8 @@ import pytest
 
 from batchrun.clock import SystemClock
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import COMPLETIONS, EMBEDDINGS, RESPONSES, Answer, Request, Usage
+from batchrun.sections import Timeouts
 from batchrun.wire.address import beside
 from batchrun.wire.client import Client
 from batchrun.wire.decode.shapes import count_inputs, decoder_for

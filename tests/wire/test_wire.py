@@ -16,8 +16,8 @@ import pytest
 from batchrun.clock import SystemClock
 from batchrun.embedded import Behaviour, Fault, embedded_endpoint
 from batchrun.errors import EndpointError, Kind
-from batchrun.job import Timeouts
 from batchrun.records import Answer, Request
+from batchrun.sections import Timeouts
 from batchrun.wire import refusal as refusal_module
 from batchrun.wire.client import Client
 from batchrun.wire.transport import open_transport
