@@ -7,7 +7,7 @@ file is ever deleted. spending.py adds them up.
 
 import msgspec
 
-from batchrun.ledger.journal import Replay
+from batchrun.ledger.replay import Replay
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import Line, opened_line, replay
+from batchrun.ledger.lines import Line, opened_line
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import LocalStore, Stored
 from batchrun.records import Result

@@ -16,9 +16,11 @@ from batchrun.clock import Clock
 from batchrun.errors import EndpointError, LedgerError
 from batchrun.ledger import durable, parts
 from batchrun.ledger.account import account_in
-from batchrun.ledger.journal import Journal, Key, Line, Lost, Sent, Tally, reopen, replay
+from batchrun.ledger.journal import Journal, reopen
 from batchrun.ledger.layout import Layout, Prompts
+from batchrun.ledger.lines import Key, Line, Lost, Sent, Tally
 from batchrun.ledger.lock import writer
+from batchrun.ledger.replay import replay
 from batchrun.ledger.reuse import Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.money import Cost

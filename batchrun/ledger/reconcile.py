@@ -9,7 +9,9 @@ from pathlib import Path
 
 from batchrun.ledger import durable, parts, sealed
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import Carried, Line, attempts_of, identity_of, replay, rewrite
+from batchrun.ledger.journal import rewrite
+from batchrun.ledger.lines import Carried, Line, attempts_of, identity_of
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 

@@ -16,8 +16,9 @@ import msgspec
 
 from batchrun.errors import LedgerError
 from batchrun.ledger.durable import create, disk_faults
-from batchrun.ledger.journal import Carried, attempts_of, identity_of, replay
+from batchrun.ledger.lines import Carried, attempts_of, identity_of
 from batchrun.ledger.parts import read_results
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
 from batchrun.money import Cost

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchrun.ledger.account import Account, account_in
-from batchrun.ledger.journal import replay
 from batchrun.ledger.parts import read_account
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import identity_of, replay
+from batchrun.ledger.lines import identity_of
 from batchrun.ledger.parts import read_results
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
 from batchrun.records import Result

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from batchrun.errors import JobError
-from batchrun.ledger.journal import Line
 from batchrun.ledger.layout import result_names
+from batchrun.ledger.lines import Line
 from batchrun.records import Request
 from batchrun.report import plain
 from batchrun.runner.reading import Reading

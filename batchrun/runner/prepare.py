@@ -16,8 +16,8 @@ from batchrun.judge.estimate import Estimate
 from batchrun.ledger.durable import with_checksum, without_checksum
 from batchrun.ledger.formats import FORMAT, Numbered, refusal
 from batchrun.ledger.identity import Identity, Shards
-from batchrun.ledger.journal import replay
 from batchrun.ledger.reconcile import reconcile, reopen_failed
+from batchrun.ledger.replay import replay
 from batchrun.ledger.reuse import Offer, Pool, results_of
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored, one_line, write_whole

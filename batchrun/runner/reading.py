@@ -16,8 +16,8 @@ from batchrun.errors import JobError, LedgerError
 from batchrun.job import Job
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
-from batchrun.ledger.journal import Line
 from batchrun.ledger.layout import NO_INPUT, completed
+from batchrun.ledger.lines import Line
 from batchrun.ledger.run_dir import Manifest, RunDir
 from batchrun.records import Request, Result, ShardInfo
 from batchrun.report import lookup

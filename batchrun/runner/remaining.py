@@ -8,8 +8,9 @@ from collections.abc import Callable
 import msgspec
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import Key, replay
+from batchrun.ledger.lines import Key
 from batchrun.ledger.parts import read_tally
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.stock import Stock, standing
 from batchrun.ledger.store import Stored

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from batchrun.errors import EndpointError, Kind
-from batchrun.ledger.journal import Tally
+from batchrun.ledger.lines import Tally
 from batchrun.records import Answer, Request, Result, Row, Usage
 
 

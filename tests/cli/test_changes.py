@@ -14,7 +14,8 @@ import pytest
 
 from batchrun.embedded import Fault
 from batchrun.ledger.durable import with_checksum
-from batchrun.ledger.journal import Line, rewrite
+from batchrun.ledger.journal import rewrite
+from batchrun.ledger.lines import Line
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.store import LocalStore, Stored
 

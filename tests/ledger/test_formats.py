@@ -13,7 +13,9 @@ from batchrun.embedded import Behaviour, Fault, embedded_endpoint
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger.durable import with_checksum, without_checksum
 from batchrun.ledger.formats import FORMAT
-from batchrun.ledger.journal import opened_line, replay, rewrite
+from batchrun.ledger.journal import rewrite
+from batchrun.ledger.lines import opened_line
+from batchrun.ledger.replay import replay
 
 FIRST = Path(__file__).with_name("first_format")
 """Six rows in three shards, killed when the fourth had been sent, as the version without a number left it."""

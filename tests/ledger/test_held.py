@@ -8,8 +8,9 @@ import pytest
 
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
-from batchrun.ledger.journal import Journal, Line
+from batchrun.ledger.journal import Journal
 from batchrun.ledger.layout import Layout
+from batchrun.ledger.lines import Line
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import Journal, Line, Lost, Sent, Tally, opened_line, reopen, replay, sealed_line
+from batchrun.ledger.journal import Journal, reopen
+from batchrun.ledger.lines import Line, Lost, Sent, Tally, opened_line, sealed_line
+from batchrun.ledger.replay import replay
 from batchrun.records import Result
 
 

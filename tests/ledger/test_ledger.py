@@ -11,11 +11,12 @@ import pytest
 from batchrun.errors import Kind
 from batchrun.ledger import parts
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import opened_line, replay
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import KEPT, Ledger, OpenShard
+from batchrun.ledger.lines import opened_line
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.reconcile import reconcile
+from batchrun.ledger.replay import replay
 from batchrun.ledger.run_dir import RunDir
 from batchrun.money import Cost
 from batchrun.records import Request, Result, Row, Shard, ShardInfo

@@ -8,8 +8,9 @@ import pytest
 
 from batchrun.ledger import durable, parts
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import Line, rewrite
+from batchrun.ledger.journal import rewrite
 from batchrun.ledger.layout import Layout
+from batchrun.ledger.lines import Line
 from batchrun.ledger.reconcile import reconcile, reopen_failed
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result, ShardInfo

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batchrun.ledger.journal import Carried, Line, Sent, identity_of, rewrite
+from batchrun.ledger.journal import rewrite
+from batchrun.ledger.lines import Carried, Line, Sent, identity_of
 from batchrun.ledger.reuse import Offer, Pool
 from batchrun.money import Cost
 from batchrun.records import Request, Result

@@ -16,10 +16,10 @@ from batchrun.ledger import durable, parts
 from batchrun.ledger import reconcile as module
 from batchrun.ledger.account import Account
 from batchrun.ledger.identity import Shards
-from batchrun.ledger.journal import replay
 from batchrun.ledger.layout import Layout
 from batchrun.ledger.ledger import Ledger, OpenShard
 from batchrun.ledger.reconcile import reconcile, reopen_failed
+from batchrun.ledger.replay import replay
 from batchrun.ledger.reuse import Offer, Pool
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.spending import spending

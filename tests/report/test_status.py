@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import LedgerError
-from batchrun.ledger.journal import Line, Lost, Sent, rewrite
+from batchrun.ledger.journal import rewrite
+from batchrun.ledger.lines import Line, Lost, Sent
 from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Result
 from batchrun.report.status import read_progress

@@ -17,8 +17,9 @@ from batchrun.embedded import Behaviour
 from batchrun.embedded.app import build_app
 from batchrun.embedded.tokens import Tokenizer
 from batchrun.events import Kept
-from batchrun.ledger.journal import Journal, Line
+from batchrun.ledger.journal import Journal
 from batchrun.ledger.ledger import Ledger
+from batchrun.ledger.lines import Line
 from batchrun.report.status import read_status
 from batchrun.runner import prepare
 from virtual import BEGIN, EPOCH, Said, arun_virtually, job_of, prompt_of

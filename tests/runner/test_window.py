@@ -7,8 +7,8 @@ import pytest
 
 from batchrun.engines import local
 from batchrun.events import nobody
-from batchrun.ledger.journal import Tally
 from batchrun.ledger.ledger import Ledger, OpenShard
+from batchrun.ledger.lines import Tally
 from batchrun.records import Answer, Request, Result, Shard, ShardInfo, Usage
 from batchrun.runner.backlog import Backlog
 from batchrun.runner.shards import ShardLoop
