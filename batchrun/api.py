@@ -18,6 +18,7 @@ from batchrun.job import Job
 from batchrun.judge.prices import Prices
 from batchrun.report.display import LOGGER, Display, Shows, noted
 from batchrun.runner.assembly import Assembly
+from batchrun.runner.changes import Confirm
 from batchrun.runner.kept import to_read
 from batchrun.runner.outcome import Outcome
 from batchrun.runner.outlook import Outlook, Trial, outlook, trial
@@ -25,7 +26,7 @@ from batchrun.runner.session import Session
 from batchrun.runner.stopped import interrupted
 from batchrun.runner.watched import watching
 from batchrun.settings import Settings, explicit
-from batchrun.sources import Source, as_file, failures_named, make_job
+from batchrun.sources import Source, as_file, asked_with, failures_named, make_job
 from batchrun.wire.carrier import Transport
 
 __all__ = [
@@ -56,6 +57,7 @@ def run(
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
+    confirm: Confirm | None = None,
     progress: Shows = "auto",
     signals: bool | None = None,
     **settings: Unpack[Settings],
@@ -71,10 +73,11 @@ def run(
     some kinds (`"timeout"`, `["server", "timeout"]`). `listener` makes a listener to events (batchrun.events) from the
     number of requests and the prices; what it raises is logged. `on_note` takes single messages, which else go to the
     logger `batchrun`, as what happens in the run does (level INFO). `environ` is read in place of the environment.
-    `transport` is any httpx transport to use in place of the own one. `progress` is auto (a bar in a terminal and in a
-    notebook), bar, log or none. `signals` says whether SIGINT, SIGTERM and SIGHUP are the run's, which then ends with an
-    Outcome; None: as said above, where this is the main thread and nobody else handles them. Raises JobError before anything
-    was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
+    `transport` is any httpx transport to use in place of the own one. `confirm` is awaited with what has changed since the
+    last call (runner.changes.Change) where that asks much again, and refuses by raising; None: it is noted. `progress` is
+    auto (a bar in a terminal and in a notebook), bar, log or none. `signals` says whether SIGINT, SIGTERM and SIGHUP are the
+    run's, which then ends with an Outcome; None: as said above, where this is the main thread and nobody else handles them.
+    Raises JobError before anything was sent; a stop by a guard, a signal or the disk is an Outcome with its exit code.
     """
     begun: list[Interrupts] = []
     call = partial(
@@ -87,6 +90,7 @@ def run(
         on_note=on_note,
         environ=environ,
         transport=transport,
+        confirm=confirm,
         progress=progress,
         signals=[] if _in_a_loop() else taken(signals),
         begun=begun.append,
@@ -110,6 +114,7 @@ async def arun(
     on_note: Callable[[str], None] | None = None,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
+    confirm: Confirm | None = None,
     progress: Shows = "auto",
     signals: bool = False,
     **settings: Unpack[Settings],
@@ -124,6 +129,7 @@ async def arun(
         on_note=on_note,
         environ=environ,
         transport=transport,
+        confirm=confirm,
         progress=progress,
         signals=taken(signals),
     )
@@ -139,6 +145,7 @@ async def _arun(
     on_note: Callable[[str], None] | None,
     environ: Mapping[str, str] | None,
     transport: Transport | None,
+    confirm: Confirm | None,
     progress: Shows,
     signals: Collection[signal.Signals],
     begun: Callable[[Interrupts], None] | None = None,
@@ -160,7 +167,7 @@ async def _arun(
         ):
             try:
                 return await Session(assembly, interrupts, watch).run(
-                    fresh=fresh, retried=retried, listener=listening, transport=transport
+                    fresh=fresh, retried=retried, listener=listening, transport=transport, confirm=confirm
                 )
             except anyio.get_cancelled_exc_class():
                 cut_short = interrupted(assembly.run_dir, interrupts)
@@ -238,6 +245,7 @@ def _assembly(
     job, variables = make_job(plain, on_note=on_note, **settings), os.environ if environ is None else environ
     assembly = Assembly(job if asks else to_read(job, variables), variables, on_note)
     assembly.memory = memory
+    assembly.given, assembly.goes_on = asked_with(settings), plain == assembly.run_dir.place
     return assembly
 
 

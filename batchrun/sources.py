@@ -75,6 +75,17 @@ def make_job(source: str | Job, *, on_note: Callable[[str], None] | None = None,
     return job
 
 
+def asked_with(settings: Settings) -> dict[str, Any]:
+    """Those of some settings that shape a request, as they were given: a file by its name."""
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = TABLE[name].key
+        shapes = key.startswith(("prompt.", "endpoint.model", "params", "samples"))
+        if shapes and value is not None and name not in ("same_prompt", "stream"):
+            kept[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return kept
+
+
 def failures_named(given: bool | str | Iterable[str]) -> frozenset[str] | None:
     """The kinds of failures that `retry_failed` means: none at all is None, all of them an empty set. Raises JobError."""
     if isinstance(given, bool):

@@ -36,11 +36,15 @@ def command(
         typer.Option("--progress", help="What to show while it runs; json: a JSON line on stderr for each record."),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="At the end one JSON object on stdout, no table.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask again what a change asks again, without a question.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
 ) -> None:
     """Run a job, or resume it: the same command again goes on where it stopped."""
     stdout_matters_less()
     from batchrun import api
+    from batchrun.cli.confirm import confirming
     from batchrun.interrupts import ignore_the_rest
     from batchrun.report.following import Following
     from batchrun.report.progress import Progress
@@ -68,6 +72,7 @@ def command(
             retry_failed=retry_kinds or retry_failed,
             listener=listener,
             on_note=note,
+            confirm=confirming(yes=yes, quiet=quiet),
             progress="none",
             signals=True,
             **settings,

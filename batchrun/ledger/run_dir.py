@@ -45,7 +45,8 @@ class Manifest(msgspec.Struct, frozen=True):
     it again. `stop` is the
     kind of the latest call's stop (stop.Stop), empty where it was not stopped. `steered` are the limits that
     were changed while the latest call went on: a call from the directory alone keeps them. `tally` is what the results of a
-    complete run come to; None in those of an earlier version.
+    complete run come to; None in those of an earlier version. `given` are the settings beside the job file that shape a
+    request, as they were given to the latest call.
     """
 
     state: str
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True):
     stop: str = ""
     steered: dict[str, float] = {}
     tally: Tally | None = None
+    given: dict[str, Any] = {}
     format: int = 1
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from batchrun.errors import JobError
 
 _DIGEST_BYTES = 6
+_FOLDER = "batchrun-rows-"
 _BLOCK = 1 << 20
 
 
@@ -26,7 +27,7 @@ class Memory:
     """The file of some rows, at `path`: an arrow table or a data frame as Parquet, dicts as JSON Lines. Raises JobError."""
 
     def __init__(self, rows: Any) -> None:
-        folder = tempfile.mkdtemp(prefix="batchrun-rows-")
+        folder = tempfile.mkdtemp(prefix=_FOLDER)
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         written = Path(folder) / "rows"
         if hasattr(rows, "__arrow_c_stream__"):
@@ -41,6 +42,11 @@ class Memory:
                 + ("; call its collect() first" if hasattr(rows, "collect") else "")
             )
         self.path = str(written.rename(written.with_name(f"rows-{_digest(written)}{suffix}")))
+
+
+def is_memory(path: str) -> bool:
+    """Whether a path is that of rows from memory."""
+    return Path(path).parent.name.startswith(_FOLDER)
 
 
 def _write_arrow(rows: Any, path: Path) -> None:

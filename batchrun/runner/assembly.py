@@ -60,6 +60,8 @@ class Assembly:
         self.note = on_note or (lambda _message: None)
         self._given = job
         self.job = job = _fitted(job, self.note)
+        self.given: dict[str, Any] = {}  # the settings beside its source that shape a request
+        self.goes_on = False  # whether its source is the run directory itself
         self.memory: object = None  # of rows in memory: what holds their file, as long as anybody may read it
         base_url = job.endpoint.base_url
         if not base_url:
@@ -228,15 +230,17 @@ class Assembly:
     def shards(self, inventory: Inventory) -> Shards:
         return self.identity(inventory).shards(inventory.shards)
 
-    def manifest(self, state: str, inventory: Inventory, started: str | None) -> Manifest:
-        """run.json for a call that begins now; `started` is when the run began, None for now."""
+    def manifest(self, state: str, inventory: Inventory, earlier: Manifest | None) -> Manifest:
+        """run.json for a call that begins now, and for a run that did with `earlier`."""
+        started = None if earlier is None else earlier.started_at
+        given = earlier.given if earlier is not None and self.goes_on else {}
         now = datetime.datetime.now(datetime.UTC).isoformat()
         names = ("httpx", "pyarrow", "msgspec", "genai-prices")
         versions = {name: importlib.metadata.version(name) for name in names}
         return Manifest(
             state=state,
             batchrun=batchrun.__version__,
-            job=to_keep(self._given),
+            job=self.kept_job(),
             input=[{"path": file.name, "size": file.size, "stamp": file.stamp} for file in inventory.files],
             requests=self.identity().requests,
             started_at=started or now,
@@ -245,7 +249,12 @@ class Assembly:
             versions={"python": platform.python_version(), **versions},
             endpoint=self.url,
             state_dir=str(self.run_dir.state.absolute()),
+            given={**given, **self.given},
         )
+
+    def kept_job(self) -> dict[str, Any]:
+        """The job as run.json keeps it."""
+        return to_keep(self._given)
 
     @contextmanager
     def live_url(self) -> Iterator[str]:

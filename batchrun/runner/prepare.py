@@ -101,9 +101,14 @@ class Preparation:
         self._reuse = tuple(assembly.job.reuse)
         self._others = results_in(self._reuse)
 
+    @property
+    def is_scanned(self) -> bool:
+        """Whether the input was scanned for just these requests, and no file has changed since."""
+        return self._stored is not None and self._stored.identity.scans_like(self._assembly.identity())
+
     def inventory(self) -> Inventory:
-        """The input's inventory: the remembered one where no file has changed since, else a new scan."""
-        if self._stored is not None and self._stored.identity.scans_like(self._assembly.identity()):
+        """The input's inventory: the remembered one where that still holds, else a new scan."""
+        if self._stored is not None and self.is_scanned:
             return self._stored.inventory
         return self._assembly.scan(lambda _requests: self._check())
 

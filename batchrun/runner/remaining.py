@@ -32,9 +32,11 @@ class Remaining(msgspec.Struct):
     failed: int = 0
 
 
-def remaining(assembly: Assembly, see: Callable[[Request], None]) -> Remaining:
-    """Look through the job. `see` gets every request that is left. Raises JobError, and LedgerError where a file of the run is
-    damaged.
+def remaining(
+    assembly: Assembly, see: Callable[[Request], None], check: Callable[[], None] = lambda: None
+) -> Remaining:
+    """Look through the job. `see` gets every request that is left; `check` is called for every row, and raises when this is to
+    end. Raises JobError, and LedgerError where a file of the run is damaged.
     """
     run_dir = assembly.run_dir
     manifest, stored = run_dir.read_manifest(), remembered(run_dir)
@@ -51,15 +53,16 @@ def remaining(assembly: Assembly, see: Callable[[Request], None]) -> Remaining:
         for name in run_dir.superseded():
             stock.add(run_dir.superseded_files(name), failures=name not in spent)
         stock.add(others, failures=False)
-        return _of_all(assembly, stock, see)
+        return _of_all(assembly, stock, see, check)
 
 
-def _of_all(assembly: Assembly, stock: Stock, see: Callable[[Request], None]) -> Remaining:
+def _of_all(assembly: Assembly, stock: Stock, see: Callable[[Request], None], check: Callable[[], None]) -> Remaining:
     """Everything is gone through, and what has an answer is left out."""
     done = failed = 0
 
     def look(requests: list[Request]) -> None:
         nonlocal done, failed
+        check()
         for request in requests:
             status = stock.take(request.hash)
             if status is None:

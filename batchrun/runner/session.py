@@ -34,6 +34,7 @@ from batchrun.report.summary import write_summary
 from batchrun.rows.source import Inventory
 from batchrun.runner.assembly import Assembly, opened
 from batchrun.runner.backlog import Backlog
+from batchrun.runner.changes import Confirm, look
 from batchrun.runner.control import Control
 from batchrun.runner.counter import Counter
 from batchrun.runner.notified import secret_names
@@ -66,21 +67,22 @@ class Session:
         retried: frozenset[str] | None,
         listener: Callable[[int, Prices], Hear] | None,
         transport: Transport | None,
+        confirm: Confirm | None,
     ) -> Outcome:
         """Run or go on. `retried` are the kinds of failures that are asked again, all where empty, none for None."""
         check = anyio.from_thread.check_cancelled
-        inventory: Inventory | None = None
+        scanned: Inventory | None = None
         if fresh:
-            inventory = await anyio.to_thread.run_sync(self._assembly.scan, lambda _requests: check())
-            if inventory.rows and (aside := self._dir.set_aside()) is not None:
+            scanned = await anyio.to_thread.run_sync(self._assembly.scan, lambda _requests: check())
+            if scanned.rows and (aside := self._dir.set_aside()) is not None:
                 self._note(f"the old run is set aside in {aside}")
         earlier = manifest = self._dir.read_manifest()
         unanswered = manifest is not None and manifest.nobody_answered
         if unanswered:
             retried = frozenset()
         preparation = Preparation(self._assembly, check, retried=retried)
-        if inventory is None:
-            inventory = await anyio.to_thread.run_sync(preparation.inventory)
+        looked = (self._assembly, preparation, manifest, check)
+        inventory, change = (scanned, None) if scanned else await anyio.to_thread.run_sync(look, *looked)
         if not inventory.rows:
             before = "" if manifest is None else "; the results of before stay as they are"
             what = (
@@ -95,9 +97,13 @@ class Session:
             self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
             self._drop_parts()
             return self._outcome(manifest.counts, 0)
+        if change is not None and inventory.rows:
+            self._note(change.text)
+            if confirm is not None and change.is_much:
+                await confirm(change)
         if not self._dir.is_local:
             self._note(f"the journal and the lock of {self._dir.url} are kept on this machine, in {self._dir.state}")
-        manifest = self._assembly.manifest("running", inventory, None if manifest is None else manifest.started_at)
+        manifest = self._assembly.manifest("running", inventory, manifest)
         # until the failures are opened again: a call that dies before that leaves it to the next one
         manifest = msgspec.structs.replace(manifest, nobody_answered=unanswered)
         try:
@@ -244,7 +250,7 @@ class Session:
         ok, failed = write_summary(_checked(files), self._dir.summary)
         anyio.from_thread.check_cancelled()
         counts, tally = Counts(ok + failed, ok, failed), Tally()
-        for file in _checked(files):
+        for file in _checked(files) if counts.requests else ():
             tally.take(parts.read_tally(file))
         finished = datetime.datetime.now(datetime.UTC).isoformat()
         self._dir.write_manifest(

@@ -14,6 +14,7 @@ import pytest
 
 from batchrun.embedded import Behaviour
 from served import Endpoints
+from terminals import Terminal
 
 
 class Endpoint:
@@ -119,3 +120,18 @@ def start(job_in: Callable[..., Job], serve: Callable[..., Any], tmp_path: Path)
     """`start(**behaviour)` makes a job with an endpoint of its own."""
     with contextlib.ExitStack() as stack:
         yield lambda **behaviour: job_in(tmp_path, stack.enter_context(serve(**behaviour)))
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """`terminal(line, cwd=…, env=…)` starts a program on a terminal of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(line: Sequence[str], **where: Any) -> Terminal:
+            made = Terminal(line, **where)
+            stack.enter_context(made.process)
+            stack.callback(made.process.kill)
+            stack.callback(made.close)
+            return made
+
+        yield begin

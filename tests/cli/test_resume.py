@@ -66,7 +66,7 @@ def test_a_changed_param_and_back(start: Callable[..., Any]) -> None:
     job = start()
     job.rows(range(20))
     assert job.run("--param", "temperature=0.1") == 20
-    assert job.run("--param", "temperature=0.2") == 20
+    assert job.run("--param", "temperature=0.2", "--yes") == 20
     assert job.run("--param", "temperature=0.1") == 0
     job.assert_answers(range(20))
     assert job.run("--param", "temperature=0.2", "--concurrency", "3", "--timeout", "30", "--stream") == 0

@@ -1,23 +1,20 @@
 """A terminal that goes away under a run, and what else signals a run more than once (contract.md §3)."""
 
-import contextlib
-import fcntl
 import os
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchrun.ledger.run_dir import RunDir
+from terminals import Terminal, until
 
 ROWS = 400
 IN_FLIGHT = 8
@@ -38,13 +35,6 @@ def job(start: Callable[..., Any]) -> Any:
     return made
 
 
-def until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def assert_drained(job: Any) -> None:
     """Everything that was sent has been waited for, and the run says that it stopped by a signal."""
     run_dir = RunDir(str(job.out))
@@ -53,59 +43,6 @@ def assert_drained(job: Any) -> None:
     assert 0 < seen["ok"] == seen["received"] < ROWS, "what was in flight was lost"
     assert (shown["state"], shown["done"], shown["in_flight"]) == ("stopped", seen["ok"], 0)
     assert "interrupted by SIG" in shown["message"]
-
-
-ON_A_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvpe(sys.argv[1], sys.argv[1:], os.environ)
-"""
-
-
-class Terminal:
-    """A terminal with a program on it, which leads its session; what it shows is read away until it is closed."""
-
-    def __init__(self, line: Sequence[str], **where: Any) -> None:
-        self.master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x18\0\x50\0\0\0\0\0")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, *line],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            **where,
-        )
-        os.close(slave)
-        os.set_blocking(self.master, False)
-
-    def read(self) -> bytes:
-        with contextlib.suppress(BlockingIOError):
-            return os.read(self.master, 1 << 16)
-        return b""
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def close(self) -> None:
-        if self.master >= 0:
-            os.close(self.master)
-        self.master = -1
-
-
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
-    """`terminal(line, cwd=…, env=…)` starts a program on a terminal of its own."""
-    with contextlib.ExitStack() as stack:
-
-        def begin(line: Sequence[str], **where: Any) -> Terminal:
-            made = Terminal(line, **where)
-            stack.enter_context(made.process)
-            stack.callback(made.process.kill)
-            stack.callback(made.close)
-            return made
-
-        yield begin
 
 
 def test_a_closed_terminal_drains(
