@@ -13,7 +13,8 @@ import msgspec
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger.durable import disk_faults
 from batchrun.ledger.lines import Key, opened_line
-from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.ledger.manifest import Manifest
+from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import Stored
 from batchrun.ledger.tally import Tally
 from batchrun.money import usd

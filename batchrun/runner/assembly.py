@@ -28,7 +28,8 @@ from batchrun.ledger.durable import disk_faults
 from batchrun.ledger.identity import Identity, Shards, identity
 from batchrun.ledger.layout import Layout, Prompts
 from batchrun.ledger.ledger import Ledger
-from batchrun.ledger.run_dir import Counts, Manifest, RunDir
+from batchrun.ledger.manifest import Counts, Manifest
+from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.sealed import check_storable
 from batchrun.ledger.swept import swept
 from batchrun.records import EMBEDDINGS, Request, Result, Row, Shard, ShardInfo, StatedLimit

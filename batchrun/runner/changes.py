@@ -12,7 +12,7 @@ import msgspec
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.judge.estimate import Estimate
-from batchrun.ledger.run_dir import Manifest
+from batchrun.ledger.manifest import Manifest
 from batchrun.money import dollars, pico
 from batchrun.report.status import read_progress
 from batchrun.rows.memory import is_memory

@@ -18,7 +18,8 @@ from batchrun.ledger import parts
 from batchrun.ledger.held import Held
 from batchrun.ledger.layout import NO_INPUT, completed
 from batchrun.ledger.lines import Line
-from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.ledger.manifest import Manifest
+from batchrun.ledger.run_dir import RunDir
 from batchrun.records import Request, Result, ShardInfo
 from batchrun.report import lookup
 from batchrun.report.chosen import Chosen

@@ -22,8 +22,8 @@ from batchrun.judge.prices import Prices
 from batchrun.ledger import parts
 from batchrun.ledger.held import Held
 from batchrun.ledger.ledger import Ledger
+from batchrun.ledger.manifest import Counts, Manifest
 from batchrun.ledger.orders import InForce
-from batchrun.ledger.run_dir import Counts, Manifest
 from batchrun.ledger.store import Stored
 from batchrun.ledger.tally import Tally
 from batchrun.report.log import Log

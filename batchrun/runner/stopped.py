@@ -8,7 +8,8 @@ from batchrun.errors import LedgerError
 from batchrun.events import Ended
 from batchrun.interrupts import Interrupts
 from batchrun.ledger.held import Held
-from batchrun.ledger.run_dir import Counts, RunDir
+from batchrun.ledger.manifest import Counts
+from batchrun.ledger.run_dir import RunDir
 from batchrun.report.log import Log
 from batchrun.report.status import read_progress
 from batchrun.runner.outcome import Outcome

@@ -9,7 +9,8 @@ import pytest
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger import durable
-from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.ledger.manifest import Manifest
+from batchrun.ledger.run_dir import RunDir
 
 
 class Syncs:

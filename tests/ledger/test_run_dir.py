@@ -11,7 +11,8 @@ import pytest
 
 from batchrun.errors import JobError
 from batchrun.ledger import lock as module
-from batchrun.ledger.run_dir import Manifest, RunDir
+from batchrun.ledger.manifest import Manifest
+from batchrun.ledger.run_dir import RunDir
 
 
 def test_the_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
