@@ -73,7 +73,9 @@ class Diagnosis:
             return self._connect()
         self._connect_faults = 0
         if error.kind in FATAL_KINDS:
-            own = self.is_missing(request, error) or self._is_acquitted(request, error)
+            own = (
+                self.is_missing(request, error) or self._is_acquitted(request, error) or self.is_proven(request, error)
+            )
             self.add(request, error)
             return None if own else self._waited_for(error)
         if error.kind in ROW_KINDS and error.kind is not Kind.CONTENT_FILTER:
@@ -113,7 +115,7 @@ class Diagnosis:
         if error.kind not in FATAL_KINDS:
             return False
         again = self.was_refused(request) and not self._comes_and_goes(request, error)
-        own = again and self._is_acquitted(request, error)
+        own = (again and self._is_acquitted(request, error)) or self.is_proven(request, error)
         self.add(request, error)
         return own
 
@@ -124,6 +126,13 @@ class Diagnosis:
         if again.kind is Kind.RATE_LIMITED:
             return cause.kind not in FATAL_KINDS  # who is asked to wait has been let in
         return again.kind in SILENT_KINDS | FATAL_KINDS
+
+    def is_proven(self, request: Request, error: EndpointError) -> bool:
+        """Whether a row refused for good was refused while others were accepted, and is again."""
+        if error.kind not in FATAL_KINDS or not self._health.refusals.are_own(request):
+            return False
+        self.acquit(request, error)
+        return True
 
     def acquit(self, request: Request, error: EndpointError) -> None:
         """Such a fault was one row's own; the next one is too, as long as others are answered."""

@@ -166,6 +166,7 @@ class Gate:
         fatal = error.kind in FATAL_KINDS
         its_own = self._diagnosis.is_missing(request, error)
         its_own = its_own or (fatal and self._rest.is_last_again and not error.of_model)
+        its_own = its_own or self._diagnosis.is_proven(request, error)
         if its_own or not self._diagnosis.is_common(closure.cause, error):
             self._open()
             return True

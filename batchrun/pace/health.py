@@ -12,6 +12,7 @@ import msgspec
 from batchrun.clock import Clock
 from batchrun.errors import ROW_KINDS, EndpointError, Kind
 from batchrun.pace.policy import SILENT_KINDS, Policy, clamped
+from batchrun.pace.refusals import Refusals
 from batchrun.pace.rest import Rest
 from batchrun.pace.spells import IN_A_SPELL, LOOSE_S, Spell, Spells
 from batchrun.records import Answer, Complete, Request
@@ -75,6 +76,7 @@ class Health:
         self._fresh: collections.deque[float] = collections.deque(maxlen=_KEPT)
         self._recent: collections.deque[tuple[float, Key]] = collections.deque(maxlen=_KEPT)
         self._spells = Spells()
+        self.refusals = Refusals()
 
     def watched(self, inner: Complete) -> Complete:
         """`inner`, next to the wire, with every attempt and every answer counted."""
@@ -197,6 +199,7 @@ class Health:
     def forget(self, key: Key) -> None:
         """A request has ended."""
         self._faults.pop(key, None)
+        self.refusals.forget(key)
         self._condemned.discard(key)
         self.clear(key)
 
@@ -235,6 +238,7 @@ class Health:
     def _failed(self, request: Request, error: EndpointError, began: float) -> None:
         self._last_sent = None
         if not is_silent(error):
+            self.refusals.refused(request, error, began)
             if error.kind in ROW_KINDS or error.usage is not None:
                 self._is_well_at(began)  # it was that one alone that was said no to, or nothing of use
             return
@@ -259,6 +263,7 @@ class Health:
         self._slowest_s = max(now - began, _FORGET * self._slowest_s)
         self._is_well_at(began)
         self._spells.add(began, now)
+        self.refusals.answered(request, began, now)
         if self._faults:
             self.forget(request.key)
 

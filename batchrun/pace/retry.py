@@ -86,6 +86,7 @@ class _Course:
         self._retrying = retrying
         self._health = retrying.health
         self._key = request.key
+        self._request = request
         self._faults = self._other = 0
         self._limits = _RateLimits(self._most, retrying.clock, retrying.health)
 
@@ -124,8 +125,11 @@ class _Course:
 
     def _may_pass(self, error: EndpointError) -> bool:
         """Whether asking again may make sense. What the endpoint says itself (x-should-retry) overrides its kind. But a rate
-        limit is never final, and a fault that may be an outage's only once it is known to be the row's own.
+        limit is never final, and a fault that may be an outage's only once it is known to be the row's own. A refusal that
+        comes and goes is asked about again, since it costs nothing.
         """
+        if error.kind in FATAL_KINDS and error.should_retry is None:
+            return self._health.refusals.may_pass(self._request, error)
         if error.should_retry is None or error.kind is Kind.RATE_LIMITED:
             return error.kind not in _FINAL
         return error.should_retry or is_silent(error)
