@@ -94,7 +94,9 @@ class Session:
             if manifest is not None:
                 return msgspec.structs.replace(self._outcome(Counts(), 0), held=None)
         if manifest is not None and self._is_done(manifest, preparation, inventory, retried=retried):
-            self._note("nothing to do: the run is complete, and neither the job nor its input has changed")
+            failed = manifest.counts.failed
+            but = f"; {failed} failed requests stay so, --retry-failed asks them again" if failed else ""
+            self._note(f"nothing to do: the run is complete, and neither the job nor its input has changed{but}")
             self._drop_parts()
             return self._outcome(manifest.counts, 0)
         if change is not None and inventory.rows:
