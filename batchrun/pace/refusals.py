@@ -24,6 +24,7 @@ class Refusals:
         self._accepted: collections.defaultdict[tuple[str, str], Spells] = collections.defaultdict(Spells)
         self._refused: dict[Key, list[tuple[float, _Fault]]] = {}
         self._passing: set[_Fault] = set()
+        self._lasting: set[_Fault] = set()
 
     def refused(self, request: Request, error: EndpointError, began: float) -> None:
         """An attempt that began then was refused."""
@@ -45,19 +46,21 @@ class Refusals:
         return any(accepted.proof(began, began, _never) == IN_A_SPELL for began, _fault in faults)
 
     def may_pass(self, request: Request, error: EndpointError) -> bool:
-        """Whether a row that met such a refusal may be answered later: it was not refused often yet, or another was answered, or
-        it is the key that is refused, which all rows share. Then it is worth a few attempts more.
+        """Whether a row that met such a refusal may be answered later: another one was, or it is the key that is refused, which
+        all rows share, or nobody was refused so often enough yet. Then it is worth a few attempts more.
         """
         if error.kind is Kind.CREDIT or not self._accepted.get((request.path, request.model)):
             return False
-        if error.status == _UNAUTHORIZED or (error.kind, error.status) in self._passing:
+        fault = (error.kind, error.status)
+        if error.status == _UNAUTHORIZED or fault in self._passing:
             return True
-        return len(self._refused.get(request.key, ())) < _THRICE
+        return fault not in self._lasting and len(self._refused.get(request.key, ())) < _THRICE
 
     def forget(self, key: Key) -> None:
         """A request has ended."""
-        if self._refused:
-            self._refused.pop(key, None)
+        faults = self._refused.pop(key, ()) if self._refused else ()
+        if len(faults) >= _THRICE:
+            self._lasting.add(faults[-1][1])
 
 
 def _never(_before: Spell, _after: Spell) -> bool:
