@@ -58,8 +58,8 @@ class Refusals:
 
     def forget(self, key: Key) -> None:
         """A request has ended."""
-        faults = self._refused.pop(key, ()) if self._refused else ()
-        if len(faults) >= _THRICE:
+        faults = self._refused.pop(key, None) if self._refused else None
+        if faults is not None and len(faults) >= _THRICE:
             self._lasting.add(faults[-1][1])
 
 
