@@ -6,6 +6,9 @@ import msgspec
 
 from batchrun.ledger.tally import Tally
 
+HIDDEN = "…"
+"""What run.json keeps of a value that may be a secret."""
+
 
 class Counts(msgspec.Struct, frozen=True):
     """Where a run stands."""

@@ -21,6 +21,8 @@ def traced(url: str, share: float, run: str, endpoint: str, note: Callable[[str]
     """
     if not url.startswith(("http://", "https://")):
         raise JobError(f'[metrics] traces = {url!r}: give a collector\'s base URL, such as "http://127.0.0.1:4318"')
+    if "@" in url:
+        raise JobError("[metrics] traces: a URL with a user or a password stands in run.json; give it without")
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -70,7 +70,7 @@ class Assembly:
         self._embedded = base_url == EMBEDDED
         self.url = EMBEDDED if self._embedded else completions_url(base_url)
         self.endpoint = job.endpoint.name or ("embedded" if self._embedded else urlsplit(self.url).netloc)
-        self.notify = notified.checked(job, environ)
+        self.notify = notified.checked(job, environ, self.note)
         self._headers = read_headers(job.endpoint.headers, environ)
         own = self._headers.has_key and job.endpoint.api_key_env is None
         self._key = None if self._embedded or own else _key(job, environ)

@@ -9,6 +9,7 @@ import msgspec
 
 from batchrun.errors import JobError, LedgerError
 from batchrun.job import Job, may_be_secret
+from batchrun.ledger.manifest import HIDDEN
 from batchrun.ledger.run_dir import RunDir
 from batchrun.ledger.store import is_object_url, is_url, shown_url
 from batchrun.rows.files import format_of, lasting
@@ -16,8 +17,6 @@ from batchrun.runner import notified
 from batchrun.sections import Notify
 from batchrun.wire.outgoing import is_reference
 
-HIDDEN = "…"
-"""What run.json keeps of a header's value, which may be a key."""
 KEY_FOR_A_NAME = (
     "api_key_env is not the name of a variable that is set, and is not shown since it may be the key itself; "
     "export OPENAI_API_KEY=… and give that name"

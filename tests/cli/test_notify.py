@@ -86,3 +86,26 @@ def test_who_can_t_be_told_is_noted(start: Callable[..., Any]) -> None:
     (job.folder / "job.toml").write_text(f"{tables}url = '${{NO_SUCH_URL}}'\n")
     assert job.run(code=2) == 0
     assert "NO_SUCH_URL" in job.process.stderr
+
+
+def test_a_url_that_the_run_directory_has_not_kept_is_missed(start: Callable[..., Any], receiver: Any) -> None:
+    """A URL may be a secret, and is not in run.json: a call from the directory alone says that it tells nobody there, and the
+    job file's next call tells it again.
+    """
+    url, news = receiver
+    job = start()
+    job.rows(range(3))
+    toml = f"[input]\npath = 'rows.jsonl'\n[notify]\nurl = '{url}/secret'\n"
+    (job.folder / "job.toml").write_text(toml)
+    job.source = "job.toml"
+    job.run()
+    assert len(news) == 1
+    assert "secret" not in (job.out / "run.json").read_text()
+    job.rows(range(4))
+    process = job.batchrun("run", "out", cwd=job.folder)
+    assert process.returncode == 0, process.stderr
+    assert "[notify] url is not kept in a run directory" in process.stderr
+    assert len(news) == 1
+    job.rows(range(5))
+    job.run()
+    assert len(news) == 2
