@@ -18,8 +18,9 @@ from batchrun.errors import EndpointError, JobError, Kind
 from batchrun.records import Answer, Request
 from batchrun.sections import Timeouts
 from batchrun.wire.client import Client
-from batchrun.wire.http1.dial import probe
-from batchrun.wire.http1.pool import LONGEST_IDLE_S, REST_S, Habit
+from batchrun.wire.http1.connection import Connection
+from batchrun.wire.http1.dial import Place, probe
+from batchrun.wire.http1.pool import LONGEST_IDLE_S, REST_S, Habit, Pool
 from batchrun.wire.proxy import is_excepted, proxy_for
 from batchrun.wire.tls import VARIABLES, tls_context
 from batchrun.wire.transport import open_transport
@@ -193,6 +194,20 @@ def test_what_is_learnt_of_a_place() -> None:
     habit.closed(103.0, 0.001)
     assert habit.longest_s(104.0) < 0
     assert habit.longest_s(164.0) == LONGEST_IDLE_S
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("idle_s", "kept_s"), [(2.0, 1.55), (0.1, LONGEST_IDLE_S)])
+async def test_a_connection_that_was_forgotten_on_the_way(idle_s: float, kept_s: float) -> None:
+    """Where nothing came for what was sent on an idle one, others are not used after such a rest; a slow answer on a busy one
+    tells nothing.
+    """
+    pool, place = Pool(), Place("http", "h", 80)
+    line = Connection(pool.lost)
+    line.idle_since, line.used_at = 100.0, 100.0 + idle_s
+    pool.silent(line, place)
+    now = asyncio.get_running_loop().time()
+    assert pool.habit(place).longest_s(now) == pytest.approx(kept_s)
 
 
 @pytest.mark.anyio

@@ -19,6 +19,7 @@ _SPARE = 0.8
 _SPARE_S = 0.05
 _REMEMBERED_S = 60.0
 _AT_ONCE_S = 1.0
+_FORGOTTEN_S = 0.5
 
 
 class Habit:
@@ -56,6 +57,10 @@ class Pool:
         self._kept: defaultdict[Place, list[Connection]] = defaultdict(list)
         self._habits: defaultdict[Place, Habit] = defaultdict(Habit)
         self._all: dict[Connection, Place] = {}
+
+    def habit(self, place: Place) -> Habit:
+        """What is learnt of a place."""
+        return self._habits[place]
 
     def add(self, line: Connection, place: Place) -> None:
         if not line.has_ended:
@@ -101,6 +106,14 @@ class Pool:
         now = _now()
         if now - line.used_at <= _AT_ONCE_S:
             self._habits[place].closed(now, line.used_at - line.idle_since)
+
+    def silent(self, line: Connection, place: Place) -> None:
+        """Not one byte came for what was sent on a kept connection, until nobody waited any more: perhaps somebody on the way has
+        forgotten it while it was idle. One that was hardly idle was not forgotten.
+        """
+        idle_s = line.used_at - line.idle_since
+        if idle_s >= _FORGOTTEN_S:
+            self._habits[place].closed(_now(), idle_s)
 
     def lost(self, line: Connection) -> None:
         """A connection has ended, by whomever."""

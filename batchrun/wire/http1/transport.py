@@ -43,6 +43,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 line.close()
                 if line.is_reused and isinstance(error, httpx.NetworkError):
                     self._pool.failed(line, place)
+                elif line.is_reused and isinstance(error, asyncio.CancelledError):
+                    self._pool.silent(line, place)
                 if line.is_reused and isinstance(error, Unread) and line.was_unread():
                     continue
                 if isinstance(error, httpx.NetworkError) and await self._wants_tls(place):
