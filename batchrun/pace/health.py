@@ -48,14 +48,15 @@ class Fault(msgspec.Struct, gc=False):
 
 
 class Health:
-    """What is known of one endpoint. `asking` requests are in progress, `answers` were given, the first and the last of
-    them at `first_at` and `last_at`; `shares` adds up what each request in progress could expect of them; `groups` are the
-    paths and models that answered, `scouts` the rows far ahead that somebody waits for. With `condemned`, what is left is no
-    longer given the benefit of the doubt.
+    """What is known of one endpoint. `asking` requests are in progress, of which `resting` wait to be asked again after a
+    fault that costs nothing. `answers` were given, the first and the last of them at `first_at` and `last_at`; `shares` adds
+    up what each request in progress could expect of them; `groups` are the paths and models that answered, `scouts` the rows
+    far ahead that somebody waits for; `refusals` knows who was refused for good. With `condemned`, what is left is no longer
+    given the benefit of the doubt.
     """
 
     def __init__(self, clock: Clock, rest: Rest, policy: Policy) -> None:
-        self.asking = self.answers = 0
+        self.asking = self.resting = self.answers = 0
         self.shares = 0.0
         self.started_at = self.first_at = self.last_at = clock.now()
         self.condemned = False

@@ -65,7 +65,12 @@ class Retrying:
                         course = course or _Course(self, request)
                         wait_s = course.wait_s(error)
                         self.hear(Retried(error))
-                        await self.clock.sleep(wait_s)
+                        rests = error.kind in FREE_KINDS
+                        health.resting += rests
+                        try:
+                            await self.clock.sleep(wait_s)
+                        finally:
+                            health.resting -= rests
                         # what was answered meanwhile may have told that this fault was the row's own
                         if course.is_over(error):
                             raise

@@ -204,7 +204,17 @@ class Session:
         self._watch.see(lambda: stack.health.in_flight)
         client = assembly.client(url, wire, raw=job.output.raw, on_limits=stack.limits.learn)
         complete = stack.around(client.complete, ledger, assembly.prices)
-        window = Window(complete, lambda: stack.health.in_flight, backlog, ledger, stop, hear, job.limits.concurrency)
+        health = stack.health
+        window = Window(
+            complete,
+            lambda: health.in_flight,
+            lambda: health.resting,
+            backlog,
+            ledger,
+            stop,
+            hear,
+            job.limits.concurrency,
+        )
         loop = ShardLoop(assembly.load, ledger, window, stop, hear, job.timeouts.drain)
         sealed = self._dir.sealed()
         self._interrupts.drains = stop

@@ -19,6 +19,10 @@ from batchrun.stop import Stop, Stopped, StopSign
 
 _WITNESS_EVERY_S = 3.0
 _WITNESSES_AT_ONCE = 8
+_LOOK_AGAIN_S = 0.5
+_TRUST = 8
+"""So many more are asked after each answer, while the window is full of requests that wait to be asked again."""
+_MOST_MORE = 4096
 
 
 def widened(concurrency: int) -> int:
@@ -27,12 +31,15 @@ def widened(concurrency: int) -> int:
 
 
 class Window:
-    """An Asker: `complete` is the whole stack, `flying` says how many of its attempts are on the wire."""
+    """An Asker: `complete` is the whole stack, `flying` says how many of its attempts are on the wire, `resting` how many of its
+    requests wait to be asked again.
+    """
 
     def __init__(
         self,
         complete: Complete,
         flying: Callable[[], int],
+        resting: Callable[[], int],
         backlog: Backlog,
         ledger: Ledger,
         stop: StopSign,
@@ -41,16 +48,18 @@ class Window:
     ) -> None:
         self._complete = complete
         self._flying = flying
+        self._resting = resting
         self._backlog = backlog
         self._ledger = ledger
         self._stop = stop
         self._hear = hear
+        self._concurrency = concurrency
         self._width = widened(concurrency)
         self._open: dict[int, OpenShard] = {}
         self._done: dict[int, anyio.Event] = {}
         self._left: dict[int, int] = {}
         self._hungry = anyio.Event()
-        self._beside = 0
+        self._beside = self._more = self._trust = 0
         self._workers = 0
         self._tasks: TaskGroup | None = None
 
@@ -81,12 +90,13 @@ class Window:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._send_scouts, tasks)
             tasks.start_soon(self._send_witnesses)
+            tasks.start_soon(self._send_more, tasks)
             self._tasks = tasks
             self._fill_up()
 
     def resize(self, concurrency: int) -> None:
         """From now on so many are in flight at most; where that is fewer, who is at work finishes its request."""
-        self._width = widened(concurrency)
+        self._concurrency, self._width = concurrency, widened(concurrency)
         if self._workers:  # else it is over
             self._fill_up()
         self._hungry.set()
@@ -145,6 +155,24 @@ class Window:
                 await anyio.sleep(_WITNESS_EVERY_S)
             await changed.wait()
 
+    async def _send_more(self, tasks: TaskGroup) -> None:
+        """Where those in progress wait to be asked again and leave the wire idle, have others asked, as long as some of those
+        are answered: that is what tells rows that nobody would answer from an outage.
+        """
+        while not self._backlog.is_last:
+            at_work = self._workers + self._beside + self._more - self._resting()
+            room = min(self._concurrency - at_work, self._trust, _MOST_MORE - self._more)
+            while room > 0 and self._backlog.has_next and self._stop.stop is None:
+                room, self._trust, self._more = room - 1, self._trust - 1, self._more + 1
+                tasks.start_soon(self._one_more, self._next())
+            await anyio.sleep(_LOOK_AGAIN_S)
+
+    async def _one_more(self, request: Request) -> None:
+        try:
+            await self._one(request)
+        finally:
+            self._more -= 1
+
     async def _one(self, request: Request) -> None:
         opened = self._open[request.shard]
         try:
@@ -156,6 +184,7 @@ class Window:
                 result = failed(request, error, opened.tallies.get(request.key))
             else:
                 result = answered(request, answer, opened.tallies[request.key])
+                self._trust = _TRUST
             is_full = self._ledger.record(opened, result)
         except Stopped:
             if self._stop.stop is None:

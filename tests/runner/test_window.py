@@ -66,7 +66,7 @@ class Parts:
         self.books, self.endpoint, self.backlog, self.stop = Books(), Endpoint(), Backlog(), StopSign()
         ledger = cast("Ledger", self.books)
         complete, flying = self.endpoint.complete, lambda: self.endpoint.in_flight
-        self.window = Window(complete, flying, self.backlog, ledger, self.stop, nobody, 1)
+        self.window = Window(complete, flying, lambda: 0, self.backlog, ledger, self.stop, nobody, 1)
         self.loop = ShardLoop(load, ledger, self.window, self.stop, nobody, 0.2)
 
     async def run(self) -> None:
