@@ -144,7 +144,7 @@ class Models:
             return any(path == request.path for path, _model in groups)
         if not error.of_model:
             return False
-        if request.key in self._cleared:
+        if request.key in self._cleared or self._health.refusals.are_not_the_models(request):
             self._choosy.add(group)
             return False
         refusals = self._refusals.setdefault(group, set())

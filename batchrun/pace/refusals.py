@@ -45,6 +45,17 @@ class Refusals:
         accepted = self._accepted[request.path, request.model]
         return any(accepted.proof(began, began, _never) == IN_A_SPELL for began, _fault in faults)
 
+    def are_not_the_models(self, request: Request) -> bool:
+        """Whether others of the same path and model were accepted all the same: with one of a request's refusals, or between
+        two of them.
+        """
+        faults = self._refused.get(request.key, [])
+        if len(faults) < _TWICE:
+            return False
+        if self.are_own(request):
+            return True
+        return self._accepted[request.path, request.model].has_between(faults[0][0], faults[-1][0])
+
     def may_pass(self, request: Request, error: EndpointError) -> bool:
         """Whether a row that met such a refusal may be answered later: another one was, or it is the key that is refused, which
         all rows share, or nobody was refused so often enough yet. Then it is worth a few attempts more.

@@ -62,6 +62,10 @@ class Spells:
                 joined.append(spell)
         self._spells = joined
 
+    def has_between(self, first: float, last: float) -> bool:
+        """Whether an attempt that was answered began between two moments."""
+        return any(first < spell.until and spell.since < last for spell in self._spells)
+
     def proof(self, began: float, ended: float, is_close: Callable[[Spell, Spell], bool]) -> float | None:
         """Where the endpoint was well from `began` to `ended`: `IN_A_SPELL`, or when the spell behind a gap began that is
         small in the eyes of `is_close`; None where that is not known.

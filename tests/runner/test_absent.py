@@ -188,3 +188,25 @@ def test_a_firewall_is_no_absent_model(tmp_path: Path) -> None:
 
     story = arun_virtually(sweep(tmp_path, 60, "a", "x"), says)
     assert (story.outcome.exit_code, story.counts()) == (1, (118, 2)), story.outcome.message
+
+
+@pytest.mark.parametrize("rows", [6, 12, 20])
+@pytest.mark.parametrize("at", [0, 3, -3, -1])
+@pytest.mark.parametrize("seconds", [0.05, 1.0])
+def test_one_row_of_few_that_is_refused_like_a_model_fails_by_itself(
+    tmp_path: Path, rows: int, at: int, seconds: float
+) -> None:
+    """Also where all others are done before it is known: the model has answered others since the row was refused. Only of the
+    very last row to be sent nothing tells that; it is left then, never failed.
+    """
+    refused = str(at % rows)
+
+    def says(request: dict[str, Any], _at: float) -> Said | str:
+        if request["messages"][-1]["content"] == refused:
+            return Said(httpx.Response(*REFUSALS["openai"][:1], json=REFUSALS["openai"][1]), 0.01)
+        return Said("yes", seconds)
+
+    story = arun_virtually(job_of(tmp_path, rows, concurrency=4), says)
+    ok, failed = story.counts()
+    assert ok == rows - 1
+    assert (failed, story.outcome.exit_code) in ([(1, 1)] if at != -1 else [(1, 1), (0, 3)])
