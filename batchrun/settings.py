@@ -61,7 +61,7 @@ class Settings(TypedDict, total=False):
     tpm: Annotated[float | None, Setting("limits.tokens_per_minute", "Tokens per minute, at most.", "N")]
     budget: Annotated[float | None, Setting("limits.budget_usd", "USD, at most (not yet supported).", "USD")]
     max_attempts: Annotated[int | None, Setting("retry.max_attempts", "Attempts for each request.", "N")]
-    unanswered: Annotated[str | None, Setting("retry.unanswered", "Last rows that nobody answers: stop, fail.", "WHAT")]
+    unanswered: Annotated[str | None, Setting("retry.unanswered", "Last rows that get no answer: stop, fail.", "WHAT")]
     timeout: Annotated[float | None, Setting("timeouts.total", "Seconds for a whole answer.", "SECONDS")]
     on_end: Annotated[
         str | None, Setting("notify.on_end", "A command that is told of the end, as JSON on stdin.", "CMD")

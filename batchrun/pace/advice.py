@@ -35,5 +35,5 @@ def advice(error: EndpointError, key_env: str | None) -> str | None:
 
 def stop_message(error: EndpointError, key_env: str | None) -> str:
     """Why a run was stopped, what to do, and that nothing is lost meanwhile."""
-    what = advice(error, key_env) or "the endpoint answers nobody: try again when it is up"
+    what = advice(error, key_env) or "the endpoint does not answer: try again when it is up"
     return f"stopped ({error.kind}): {error.message}; {what}{_GO_ON}"

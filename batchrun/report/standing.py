@@ -170,7 +170,7 @@ class Standing:
             case Waiting(probed=True):
                 now = self._epoch()
                 until = None if event.seconds is None else now + event.seconds
-                when = "" if until is not None else "nobody says until when, "
+                when = "" if until is not None else "the endpoint does not say until when, "
                 why = f"{when}probing the endpoint now and then: {event.error.message}"
                 before = self._waits.get(_ENDPOINT)
                 since = before.since if before is not None and before.quota else now

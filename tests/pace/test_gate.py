@@ -571,7 +571,7 @@ async def test_an_outage_of_an_hour_is_waited_for(kind: Kind) -> None:
         (fault(Kind.CONNECT, "m"), "check that the endpoint is up"),
         (fault(Kind.BAD_REQUEST, "m", param="top_k"), "`top_k`: change it under [params]"),
         (fault(Kind.BAD_REQUEST, "m"), "every row so far was refused"),
-        (fault(Kind.SERVER, "m"), "answers nobody"),
+        (fault(Kind.SERVER, "m"), "does not answer"),
         (fault(Kind.SERVER, "m", 200), "OpenAI-compatible"),
         (fault(Kind.RATE_LIMITED, "m"), "requests_per_minute"),
         (fault(Kind.MALFORMED, "m"), "OpenAI-compatible"),

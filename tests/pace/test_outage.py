@@ -93,7 +93,7 @@ async def test_an_outage_that_does_not_end_stops_the_run() -> None:
     assert BEGINS + POLICY.silent_s - 20.0 <= run.at <= BEGINS + POLICY.silent_s + 60.0
     assert run.resumed == []
     assert run.sign.stop is not None
-    assert run.sign.stop.message.startswith("stopped (server): server!; the endpoint answers nobody")
+    assert run.sign.stop.message.startswith("stopped (server): server!; the endpoint does not answer")
 
 
 @pytest.mark.anyio

@@ -108,7 +108,7 @@ def test_a_spent_quota_is_a_pause_with_its_end() -> None:
     run.hear(Waiting(None, spent, probed=True))
     assert run.standing.wait is not None
     assert run.standing.wait.short == "paused, quota spent"
-    assert "nobody says until when" in run.standing.wait.long
+    assert "the endpoint does not say until when" in run.standing.wait.long
     run.time += 60.0
     wait = run.hear(Waiting(86_400.0, spent, probed=True)).standing.wait
     assert wait is not None
