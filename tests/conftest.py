@@ -1,6 +1,6 @@
 """What every room's tests share: the event loop of async tests, the program as a process, and what the long ones may take."""
 
-import json
+import itertools
 import os
 import random
 import subprocess
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from forks import ROOT, Call, Warm, environment, warmed
 from served import Endpoints, endpoints
 
-ROOT = Path(__file__).resolve().parents[1]
 SOAK_MINUTES = 50.0
 _STDERR = pytest.StashKey[int]()
 
@@ -52,12 +52,6 @@ def real_stderr(request: pytest.FixtureRequest) -> int:
     return request.config.stash[_STDERR]
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without anybody's key, in which the package under test is found from any folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
-
-
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[Endpoints]:
     """Embedded endpoints, each for the length of a block."""
@@ -76,38 +70,43 @@ def command() -> Callable[..., tuple[list[str], dict[str, str]]]:
 
 
 @pytest.fixture(scope="session")
-def batchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run `batchrun ARGS…` to its end, from the repository's root unless `cwd` says otherwise: in a fork of a warm process,
-    which is a process like any other. (`command` starts one from nothing.) `out` and `err` are places for its output, and
-    `more` what else warm.py knows of.
+def warm() -> Iterator[Warm]:
+    """The process from which calls are forked: each is a process like any other."""
+    with warmed() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def begin(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Call]:
+    """Begin `batchrun ARGS…` in a fork, from the repository's root unless `cwd` says otherwise. `out` and `err` are places for
+    its output, and `more` what else warm.py and surroundings.py know of. (`command` starts one from nothing.)
     """
     folder = tmp_path_factory.mktemp("said")
-    said_out, said_err = folder / "out", folder / "err"
-    line = [sys.executable, str(Path(__file__).with_name("warm.py"))]
-    with subprocess.Popen(
-        line, env=environment(), cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as warm:
-        assert warm.stdin is not None
-        assert warm.stdout is not None
+    numbers = itertools.count()
 
-        def call(
-            *args: object,
-            env: Mapping[str, str] | None = None,
-            cwd: Path | None = None,
-            out: str | None = str(said_out),
-            err: str | None = str(said_err),
-            **more: Any,
-        ) -> subprocess.CompletedProcess[str]:
-            words = [str(arg) for arg in args]
-            said_out.write_bytes(b"")
-            said_err.write_bytes(b"")
-            order = {"args": words, "cwd": str(cwd or ROOT), "env": environment(env), "out": out, "err": err, **more}
-            warm.stdin.write(json.dumps(order) + "\n")
-            warm.stdin.flush()
-            code = int(warm.stdout.readline())
-            return subprocess.CompletedProcess(
-                ["batchrun", *words], code, said_out.read_text(errors="replace"), said_err.read_text(errors="replace")
-            )
+    def call(
+        *args: object,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        **more: Any,
+    ) -> Call:
+        number = next(numbers)
+        said_out, said_err = folder / f"{number}.out", folder / f"{number}.err"
+        said_out.touch()
+        said_err.touch()
+        places = {"out": str(said_out), "err": str(said_err), **more}
+        return Call(warm, warm.start(*args, cwd=cwd, env=environment(env), **places), said_out, said_err)
 
-        yield call
-        warm.stdin.close()
+    return call
+
+
+@pytest.fixture(scope="session")
+def batchrun(begin: Callable[..., Call]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `batchrun ARGS…` to its end; takes what `begin` takes."""
+
+    def call(*args: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        process = begin(*args, **more)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(["batchrun", *map(str, args)], process.wait(), out, err)
+
+    return call

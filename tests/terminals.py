@@ -20,19 +20,12 @@ os.execvpe(sys.argv[1], sys.argv[1:], os.environ)
 class Terminal:
     """A terminal with a program on it, which leads its session; what it shows is read away until it is closed."""
 
-    def __init__(self, line: Sequence[str], **where: Any) -> None:
-        self.master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x18\0\x50\0\0\0\0\0")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, *line],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            **where,
-        )
-        os.close(slave)
+    def __init__(self, start: Callable[["Terminal"], Any]) -> None:
+        self.master, self.slave = os.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, b"\x18\0\x50\0\0\0\0\0")
         os.set_blocking(self.master, False)
+        self.name = os.ttyname(self.slave)
+        self.process = start(self)
         self._seen = b""
 
     def read(self) -> bytes:
@@ -50,9 +43,21 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def close(self) -> None:
+        """Hang it up."""
         if self.master >= 0:
+            os.close(self.slave)
             os.close(self.master)
         self.master = -1
+
+
+def program(line: Sequence[str], **where: Any) -> Callable[[Terminal], "subprocess.Popen[bytes]"]:
+    """Starts a program from nothing on a terminal; a fork of a warm process is given the terminal's name instead."""
+
+    def start(on: Terminal) -> "subprocess.Popen[bytes]":
+        its = dict.fromkeys(("stdin", "stdout", "stderr"), on.slave)
+        return subprocess.Popen([sys.executable, "-c", ON_A_TERMINAL, *line], start_new_session=True, **its, **where)
+
+    return start
 
 
 def until(reached: Callable[[], bool], what: str) -> None:

@@ -1,53 +1,55 @@
 """Runs `batchrun` in forks of one process that has everything loaded: a call costs a fraction of a new interpreter's.
 
-Reads one JSON order a line (args, cwd, env, out, err) and answers with the exit code (negative: the signal). Each call is
-a process of its own, with its own folder, environment and output files. An output may also be closed (null), or a pipe
-whose reader has gone ("|"). `umask` and `user` (a uid) are the call's own, where they are given; with `haste` its event loop's
-time passes so many times as fast, for a call that would only wait.
+Reads one JSON order a line and forks; says `PID` when a fork starts and `PID CODE` when it has ended (negative: the signal).
+Each is a process of its own, with its own folder and output files; forks.py is the tests' side. An order has
+
+    args            what follows `batchrun`; or `script`, the path of a Python script that is run instead
+    cwd, env        its folder and its environment (null: as it is here)
+    in, out, err    paths. null: standard input is empty, an output is closed; "|" is a pipe whose reader has gone
+    session         true: it leads a session of its own
+    terminal        the path of a terminal, which takes the place of the three above and is the session's
+    ends_after_s    it is killed then: a call that hangs fails its test, and no more
+
+and what surroundings.py knows of.
 """
 
-import asyncio
 import gc
 import importlib
 import json
 import os
-import selectors
+import runpy
+import select
 import signal
 import sys
-import time
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 import batchrun.cli
+from surroundings import surround
 
 LOADED = """aiohttp anyio._backends._asyncio genai_prices genai_prices.data genai_prices.data_units httpx_aiohttp jinja2.sandbox
 pyarrow.dataset pyarrow.fs pyarrow.parquet starlette tenacity tqdm typer batchrun.api batchrun.cli.app batchrun.report.progress
 batchrun.report.status batchrun.report.export"""
-ENDS_AFTER_S = 90
 
 
 def child(order: dict[str, Any]) -> int:
-    signal.alarm(ENDS_AFTER_S)  # a call that hangs fails its test, and no more
+    signal.alarm(order["ends_after_s"])
+    if order["session"]:
+        os.setsid()
     os.chdir(order["cwd"])
-    os.environ.clear()
-    os.environ.update(order["env"])
-    for number, name in ((1, "out"), (2, "err")):
-        redirect(number, order[name])
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if order.get("umask") is not None:
-        os.umask(order["umask"])
-    if order.get("user") is not None:
-        os.setuid(order["user"])
-    encoding = order["env"].get("PYTHONIOENCODING", "utf-8")
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        place = order[name.removeprefix("std")]
-        stream = None if place is None else open(number, "w", 1, encoding, closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
-    if order.get("haste") is not None:
-        hasten(order["haste"])
-    sys.argv = ["batchrun", *order["args"]]
+    if order["env"] is not None:
+        os.environ.clear()
+        os.environ.update(order["env"])
+    place_streams(order)
+    surround(order)
     try:
-        batchrun.cli.main()
+        if "script" in order:
+            sys.argv = [order["script"]]
+            runpy.run_path(order["script"], run_name="__main__")
+        else:
+            sys.argv = ["batchrun", *order["args"]]
+            batchrun.cli.main()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     except BaseException:
@@ -56,29 +58,49 @@ def child(order: dict[str, Any]) -> int:
     return 0
 
 
-def hasten(times: float) -> None:
-    """Let the time of event loops pass so many times as fast: waits and limits of time become shorter by as much."""
-    select, monotonic = selectors.DefaultSelector.select, time.monotonic
-
-    def sooner(self: selectors.DefaultSelector, timeout: float | None = None) -> Any:
-        return select(self, timeout / times if timeout is not None and timeout > 0 else timeout)
-
-    selectors.DefaultSelector.select = sooner  # type: ignore[method-assign, assignment]
-    asyncio.BaseEventLoop.time = lambda _self: monotonic() * times  # type: ignore[method-assign]
+def place_streams(order: dict[str, Any]) -> None:
+    """Put the order's files, or its terminal, where standard input and output are, and Python's streams on them."""
+    places = {"in": order["in"] or os.devnull, "out": order["out"], "err": order["err"]}
+    if order["terminal"]:
+        places = dict.fromkeys(places, order["terminal"])  # the first that opens it has it
+    for number, place in enumerate(places.values()):
+        redirect(number, place)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    for number, name in ((1, "out"), (2, "err")):
+        stream = None if places[name] is None else open(number, "w", 1, encoding, closefd=False)  # noqa: SIM115
+        setattr(sys, f"std{name}", stream)
 
 
 def redirect(number: int, place: str | None) -> None:
     if place is None:
         os.close(number)
-    elif place == "|":
-        reader, writer = os.pipe()
-        os.dup2(writer, number)
-        os.close(writer)
+        return
+    if place == "|":
+        reader, handle = os.pipe()
         os.close(reader)
+    elif number == 0:
+        handle = os.open(place, os.O_RDONLY)
     else:
-        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, number)
-        os.close(handle)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    os.dup2(handle, number)
+    os.close(handle)
+
+
+def fork(line: bytes, own: Iterable[int]) -> int:
+    """Start a call, without the descriptors that are this process's own; its process id."""
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        for handle in own:
+            os.close(handle)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        code = child(json.loads(line))
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    return pid
 
 
 def main() -> None:
@@ -86,18 +108,30 @@ def main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    answers = os.dup(1)
-    os.set_inheritable(answers, False)
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            os.close(answers)
-            code = child(json.loads(line))
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            os._exit(code)
-        os.write(answers, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    orders, answers = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    woken, waking = os.pipe()
+    os.set_blocking(waking, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waking)
+    running: set[int] = set()
+    lines = os.fdopen(orders, "rb", 0)
+    while True:
+        ready, _, _ = select.select([orders, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                running.discard(pid)
+                os.write(answers, b"%d %d\n" % (pid, os.waitstatus_to_exitcode(status)))
+        if orders in ready:
+            line = lines.readline()
+            if not line:
+                return
+            pid = fork(line, (orders, answers, woken, waking))
+            running.add(pid)
+            os.write(answers, b"%d\n" % pid)
 
 
 if __name__ == "__main__":

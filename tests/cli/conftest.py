@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.embedded import Behaviour
+from forks import Call
 from served import Endpoints
 from terminals import Terminal
 
@@ -54,9 +54,9 @@ def endpoint(serve: Callable[..., Any]) -> Iterator[Endpoint]:
 class Job:
     """A run of `rows` against one endpoint, called again and again in its own folder."""
 
-    def __init__(self, batchrun: Callable[..., Any], command: Callable[..., Any], folder: Path, endpoint: Any) -> None:
+    def __init__(self, batchrun: Callable[..., Any], begin: Callable[..., Call], folder: Path, endpoint: Any) -> None:
         self.batchrun = batchrun
-        self._command = command
+        self.begin = begin
         self.folder = folder
         self.endpoint = endpoint
         self.out = folder / "out"
@@ -70,30 +70,31 @@ class Job:
     def args(self, *flags: str) -> tuple[str, ...]:
         return ("run", self.source, "--model", "m", "--base-url", self.endpoint.url, "-o", "out", *flags)
 
-    def run(self, *flags: str, code: int = 0, env: dict[str, str] | None = None) -> int:
+    def run(self, *flags: str, code: int = 0, **more: Any) -> int:
         """Run to the end; the number of requests that the endpoint received for it."""
         before = self.endpoint.received
-        self.process = self.batchrun(*self.args(*flags), cwd=self.folder, env=env)
+        self.process = self.batchrun(*self.args(*flags), cwd=self.folder, **more)
         assert self.process.returncode == code, self.process.stderr
         return int(self.endpoint.received - before)
 
     @contextlib.contextmanager
-    def running(self, *flags: str, received: int) -> Iterator["subprocess.Popen[str]"]:
+    def running(self, *flags: str, received: int, **more: Any) -> Iterator[Call]:
         """A run under way, once the endpoint has received so many requests of it."""
-        line, environ = self._command(*self.args(*flags))
         target = self.endpoint.received + received
-        with subprocess.Popen(
-            line, env=environ, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                deadline = time.monotonic() + 20
-                while self.endpoint.received < target:
-                    assert process.poll() is None, "the run ended too early"
-                    assert time.monotonic() < deadline, "the run does not get on"
-                    time.sleep(0.01)
-                yield process
-            finally:
-                process.kill()
+        process = self.begin(*self.args(*flags), cwd=self.folder, **more)
+        try:
+            self.until(process, target)
+            yield process
+        finally:
+            process.kill()
+
+    def until(self, process: Call, target: int) -> None:
+        """Wait until the endpoint has received so many requests in all; the run must live then."""
+        deadline = time.monotonic() + 20
+        while self.endpoint.received < target:
+            assert process.poll() is None, "the run ended too early"
+            assert time.monotonic() < deadline, "the run does not get on"
+            time.sleep(0.01)
 
     def results(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = pq.read_table(self.out / "results.parquet").to_pylist()
@@ -110,9 +111,9 @@ class Job:
 
 
 @pytest.fixture(scope="session")
-def job_in(batchrun: Callable[..., Any], command: Callable[..., Any]) -> Callable[[Path, Endpoint], Job]:
+def job_in(batchrun: Callable[..., Any], begin: Callable[..., Call]) -> Callable[[Path, Endpoint], Job]:
     """A job in a folder, against an endpoint."""
-    return lambda folder, endpoint: Job(batchrun, command, folder, endpoint)
+    return lambda folder, endpoint: Job(batchrun, begin, folder, endpoint)
 
 
 @pytest.fixture
@@ -124,14 +125,20 @@ def start(job_in: Callable[..., Job], serve: Callable[..., Any], tmp_path: Path)
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """`terminal(line, cwd=…, env=…)` starts a program on a terminal of its own."""
+    """`terminal(program(line, cwd=…, env=…))` starts a program on a terminal of its own."""
     with contextlib.ExitStack() as stack:
 
-        def begin(line: Sequence[str], **where: Any) -> Terminal:
-            made = Terminal(line, **where)
-            stack.enter_context(made.process)
+        def begin(start: Callable[[Terminal], Any]) -> Terminal:
+            made = Terminal(start)
+            stack.callback(made.process.wait)
             stack.callback(made.process.kill)
             stack.callback(made.close)
             return made
 
         yield begin
+
+
+@pytest.fixture
+def on_terminal(begin: Callable[..., Call], terminal: Callable[..., Terminal]) -> Callable[..., Terminal]:
+    """`on_terminal(*args, cwd=…)` starts a call of batchrun there, in a fork."""
+    return lambda *args, cwd: terminal(lambda on: begin(*args, cwd=cwd, session=True, terminal=on.name))

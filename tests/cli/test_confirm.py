@@ -137,12 +137,12 @@ def test_what_asks_little_again_is_not_asked_about(folder: Folder) -> None:
 
 @pytest.fixture
 def asked(
-    folder: Folder, terminal: Callable[..., Terminal], command: Callable[..., tuple[list[str], dict[str, str]]]
+    folder: Folder, on_terminal: Callable[..., Terminal]
 ) -> Iterator[Terminal]:
     """A call in a terminal that waits for an answer."""
     assert folder.run("rows.jsonl", *FLAGS, "-o", "out") == 20
-    line, environ = command(*folder.args("rows.jsonl", *FLAGS, "-o", "out", "--param", "temperature=1"))
-    shown = terminal(line, cwd=folder.path, env=environ)
+    line = folder.args("rows.jsonl", *FLAGS, "-o", "out", "--param", "temperature=1")
+    shown = on_terminal(*line, cwd=folder.path)
     until(lambda: "ask them again? [y/N]" in shown.seen(), "nothing is asked")
     assert "params.temperature 1 is new; of 20 answers 20 are to be asked again" in shown.seen()
     yield shown

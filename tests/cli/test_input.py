@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,16 @@ def test_a_table(batchrun: Batchrun, tmp_path: Path) -> None:
     assert "reviews.csv:2: prompt.user: 'txt' is undefined; the row's columns are: review_id, text" in wrong.stderr
 
 
-def test_standard_input(command: Callable[..., tuple[list[str], dict[str, str]]], tmp_path: Path) -> None:
+def test_standard_input(batchrun: Batchrun, tmp_path: Path) -> None:
     """What comes through a pipe is resumed by its content: the same again has nothing to do, one row more asks one more."""
     said = []
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     for content in (TABLE, TABLE, TABLE + b"009,more\n"):
-        line, environ = command("run", "-", "--prompt", "{{ text }}", *FLAGS)
-        made = subprocess.run(line, env=environ, cwd=tmp_path, input=content, capture_output=True)
+        threading.Thread(target=pipe.write_bytes, args=[content], daemon=True).start()
+        made = batchrun("run", "-", "--prompt", "{{ text }}", *FLAGS, cwd=tmp_path, **{"in": str(pipe)})
         assert made.returncode == 0, made.stderr
-        said.append(made.stderr.decode())
+        said.append(made.stderr)
     assert "nothing to do" in said[1]
     assert "2 answers are kept" in said[2]
     assert len(results(tmp_path / "runs" / "stdin")) == 3

@@ -59,9 +59,7 @@ def test_a_long_pause_and_a_stop_are_told(
         '[input]\npath = "rows.jsonl"\n[notify]\nurl = "${NEWS_URL}"\npaused_s = 0.2\n[endpoint]\nheaders = {}\n'
     )
     job.source = "job.toml"
-    command = job._command
-    job._command = lambda *args: command(*args, env={"NEWS_URL": url})
-    with job.running("--concurrency", "4", received=4) as process:
+    with job.running("--concurrency", "4", received=4, env={"NEWS_URL": url}) as process:
         assert job.batchrun("pause", job.out).returncode == 0
         assert job.batchrun("stop", job.out).returncode == 0
         process.communicate(timeout=30)

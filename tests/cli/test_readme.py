@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from forks import Call
 from reference import keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,32 +96,31 @@ RECIPES = ("tmux ", "docker ", "systemctl ", "crontab ")
 
 
 @contextmanager
-def overnight(command: Callable[..., Any], endpoint: Any, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def overnight(begin: Callable[..., Call], endpoint: Any, folder: Path) -> Iterator[Call]:
     """jobs/overnight.toml under way, on an input that lasts."""
     prompts = (ROOT / "samples/prompts.jsonl").read_bytes()
     (folder / "long.jsonl").write_bytes(prompts * (1 + 20000 // prompts.count(b"\n")))
     job = (ROOT / "jobs/overnight.toml").read_text().replace("samples/prompts.jsonl", "long.jsonl")
     (folder / "overnight.toml").write_text(job)
-    line, environ = command("run", "overnight.toml", "--base-url", endpoint.url)
-    with subprocess.Popen(line, env=environ, cwd=folder, text=True, stderr=subprocess.DEVNULL) as process:
-        try:
-            while endpoint.received < 700:
-                assert process.poll() is None
-                time.sleep(0.05)
-            yield process
-        finally:
-            process.kill()
+    process = begin("run", "overnight.toml", "--base-url", endpoint.url, cwd=folder)
+    try:
+        while endpoint.received < 700:
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
 
 
 def test_what_is_shown_of_a_night_is_what_is_printed(
-    batchrun: Callable[..., Any], command: Callable[..., Any], serve: Callable[..., Any], folder: Path
+    batchrun: Callable[..., Any], begin: Callable[..., Call], serve: Callable[..., Any], folder: Path
 ) -> None:
     """A run under way is looked at, steered and stopped with the commands of README, and its log tells of it, in lines of that
     shape.
     """
     told = [one for block in WITH_OUTPUT for one in shown(block) if "overnight" in one.command]
     assert [one.command.split()[1] for one in told] == ["status", "set", "pause", "resume", "stop", "log"]
-    with serve(first_token_s=0.1) as endpoint, overnight(command, endpoint, folder) as process:
+    with serve(first_token_s=0.1) as endpoint, overnight(begin, endpoint, folder) as process:
         for one in told:
             if one.command.startswith("batchrun log"):
                 process.wait(timeout=30)

@@ -5,7 +5,6 @@ import logging
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,27 +26,20 @@ ROWS = range(40)
 
 @pytest.fixture
 def script(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a script, send it a signal once the endpoint has received some requests; (its process, its job)."""
+    """Run a script, send it a signal once the endpoint has received some requests; (how it ended, its job)."""
 
     def run(sent: signal.Signals, before: str = "") -> tuple[subprocess.CompletedProcess[str], Any]:
         job = start(first_token_s=0.2, slots=4)
         job.rows(ROWS)
         (job.folder / "script.py").write_text(SCRIPT.format(before=before, url=job.endpoint.url))
-        _line, environ = job._command()
-        with subprocess.Popen(
-            [sys.executable, "script.py"],
-            env=environ,
-            cwd=job.folder,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            while job.endpoint.received < 8:
-                assert process.poll() is None
-                time.sleep(0.01)
+        process = job.begin(script="script.py", cwd=job.folder)
+        try:
+            job.until(process, 8)
             process.send_signal(sent)
             out, err = process.communicate(timeout=30)
-        return subprocess.CompletedProcess([], process.returncode, out, err), job
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess([], process.wait(), out, err), job
 
     return run
 

@@ -22,11 +22,12 @@ ALWAYS_LATE = HTTP | PRICES | SERVER | BUCKET | OTHER
 CALL = """
 import sys
 import batchrun.cli
-sys.argv = ["batchrun", *sys.argv[1:]]
-try:
-    batchrun.cli.main()
-except SystemExit as ended:
-    assert ended.code in (0, None), ended.code
+for line in sys.argv[1:]:
+    sys.argv = ["batchrun", *line.split()]
+    try:
+        batchrun.cli.main()
+    except SystemExit as ended:
+        assert ended.code in (0, None), ended.code
 print("\\nloaded:", *sys.modules)
 """
 
@@ -45,33 +46,30 @@ def complete(batchrun: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def loaded(folder: Path, command: Callable[..., tuple[list[str], dict[str, str]]], *args: str) -> set[str]:
-    """The modules that a call in a new process has loaded at its end."""
+def loaded(folder: Path, command: Callable[..., tuple[list[str], dict[str, str]]], *lines: str) -> set[str]:
+    """The modules that calls, one after another in a new process, have loaded at their end."""
     _line, environ = command()
-    line = [sys.executable, "-c", CALL, *args]
+    line = [sys.executable, "-c", CALL, *lines]
     said = subprocess.run(line, cwd=folder, env=environ, capture_output=True, text=True, check=True).stdout
     return set(said.rpartition("loaded:")[2].split())
 
 
 @pytest.mark.parametrize(
-    ("line", "late"),
+    ("lines", "late"),
     [
-        ("--help", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
-        ("status out", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
-        ("ls .", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
-        ("log out", ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"}),
-        ("summary out", ALWAYS_LATE | {"pyarrow.compute"}),
-        ("export out out.csv", ALWAYS_LATE),
-        ("export out out.parquet", ALWAYS_LATE),
-        ("failures out", ALWAYS_LATE),
-        ("plan job.toml", ALWAYS_LATE | {"pyarrow.compute"}),
-        ("run job.toml", ALWAYS_LATE | {"pyarrow.compute"}),
+        (
+            ("--help", "status out", "ls .", "log out"),
+            ALWAYS_LATE | PARQUET | {"jinja2", "asyncio", "anyio", "sqlite3"},
+        ),
+        (("summary out", "plan job.toml", "run job.toml"), ALWAYS_LATE | {"pyarrow.compute"}),
+        (("export out out.csv", "export out out.parquet", "failures out"), ALWAYS_LATE),
     ],
+    ids=["that show", "that ask", "that write tables"],
 )
 def test_a_command_loads_only_what_it_needs(
-    complete: Path, command: Callable[..., tuple[list[str], dict[str, str]]], line: str, late: set[str]
+    complete: Path, command: Callable[..., tuple[list[str], dict[str, str]]], lines: tuple[str, ...], late: set[str]
 ) -> None:
     """No HTTP where nothing is sent, no Parquet where nothing is read, no price list where the job has the prices, no bar
     where there is no terminal; pandas and pyarrow's datasets, which take longer than all the rest, never."""
-    found = loaded(complete, command, *line.split()) & late
+    found = loaded(complete, command, *lines) & late
     assert not found

@@ -1,5 +1,6 @@
 """A terminal that goes away under a run, and what else signals a run more than once (contract.md §3)."""
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -7,14 +8,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchrun.ledger.run_dir import RunDir
-from terminals import Terminal, until
+from forks import Call
+from terminals import Terminal, program, until
 
 ROWS = 400
 IN_FLIGHT = 8
@@ -45,13 +47,10 @@ def assert_drained(job: Any) -> None:
     assert "interrupted by SIG" in shown["message"]
 
 
-def test_a_closed_terminal_drains(
-    job: Any, terminal: Callable[..., Terminal], command: Callable[..., tuple[list[str], dict[str, str]]]
-) -> None:
+def test_a_closed_terminal_drains(job: Any, on_terminal: Callable[..., Terminal]) -> None:
     """The bar stands on a terminal that is closed: what is in flight is waited for, what can't be shown is not shown, and
     the code is that of the signal."""
-    line, environ = command(*job.args("--concurrency", IN_FLIGHT))
-    shown = terminal(line, cwd=job.folder, env=environ)
+    shown = on_terminal(*job.args("--concurrency", IN_FLIGHT), cwd=job.folder)
     seen = bytearray()
     until(lambda: bool(seen.extend(shown.read()) or job.endpoint.received > IN_FLIGHT), "the run does not get on")
     assert b"req/s" in seen
@@ -66,7 +65,7 @@ def test_a_closed_terminal_under_a_shell_drains(
     """An interactive shell passes SIGHUP on, and the kernel sends another one when it has gone: one wish."""
     need("bash")
     line, environ = command(*job.args("--concurrency", IN_FLIGHT))
-    shown = terminal(["bash", "--norc", "-i"], cwd=job.folder, env=environ)
+    shown = terminal(program(["bash", "--norc", "-i"], cwd=job.folder, env=environ))
     shown.type(f"{shlex.join(line)}\n")
     until(lambda: bool(shown.read()) and job.endpoint.received > IN_FLIGHT, "the run does not get on")
     shown.close()
@@ -94,38 +93,35 @@ def test_a_multiplexer_whose_session_is_ended_drains(
             subprocess.run([*tmux, "kill-server"], stderr=subprocess.DEVNULL, timeout=20, check=False)
 
 
-def test_signals_to_the_run_and_to_its_group_drain(
-    job: Any, command: Callable[..., tuple[list[str], dict[str, str]]]
-) -> None:
+@contextlib.contextmanager
+def killed_at_the_end(process: Call) -> Iterator[Call]:
+    """Nothing of a test that fails lives on."""
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def test_signals_to_the_run_and_to_its_group_drain(job: Any) -> None:
     """`timeout` signals its child, and then the whole group; a service manager may add a SIGHUP: one wish, drained, 143."""
-    line, environ = command(*job.args("--concurrency", IN_FLIGHT, "--quiet"))
-    with subprocess.Popen(line, cwd=job.folder, env=environ, stderr=subprocess.PIPE, process_group=0) as process:
-        try:
-            until(lambda: job.endpoint.received > IN_FLIGHT, "the run does not get on")
-            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
-                os.killpg(process.pid, number)
-                time.sleep(0.03)  # so that each is taken by itself
-            assert process.wait(timeout=30) == 143
-        finally:
-            process.kill()
+    line = job.args("--concurrency", IN_FLIGHT, "--quiet")
+    with killed_at_the_end(job.begin(*line, cwd=job.folder, session=True)) as process:
+        until(lambda: job.endpoint.received > IN_FLIGHT, "the run does not get on")
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            os.killpg(process.pid, number)
+            time.sleep(0.03)  # so that each is taken by itself
+        assert process.wait(timeout=30) == 143
     assert_drained(job)
 
 
-def test_a_signal_to_the_group_while_the_embedded_endpoint_starts(
-    tmp_path: Path, command: Callable[..., tuple[list[str], dict[str, str]]]
-) -> None:
+def test_a_signal_to_the_group_while_the_embedded_endpoint_starts(tmp_path: Path, begin: Callable[..., Call]) -> None:
     """A run's own endpoint lives through what is sent to the group, from its first moment: the run ends by the signal and
     not by a fault of its own."""
     (tmp_path / "rows.jsonl").write_text('{"prompt": "What is 1 + 1?"}\n' * 5)
-    line, environ = command("run", "rows.jsonl", "--base-url", "embedded:", "--model", "m", "-o", "out")
-    with subprocess.Popen(
-        line, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True, process_group=0
-    ) as process:
-        try:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            until(lambda: children.read_text() != "", "no endpoint is started")
-            os.killpg(process.pid, signal.SIGTERM)
-            _, said = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 143, said
+    line = ("run", "rows.jsonl", "--base-url", "embedded:", "--model", "m", "-o", "out")
+    with killed_at_the_end(begin(*line, cwd=tmp_path, session=True)) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: children.read_text() != "", "no endpoint is started")
+        os.killpg(process.pid, signal.SIGTERM)
+        _out, said = process.communicate(timeout=30)
+        assert process.wait() == 143, said

@@ -1,4 +1,4 @@
-"""One warm process and one endpoint, on which runs are started and broken; and the places where they leave their files."""
+"""A warm process and an endpoint, on which runs are started and broken; and the places where they leave their files."""
 
 import concurrent.futures
 import contextlib
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,11 @@ from typing import Any, NamedTuple
 import httpx
 from soak import Soak
 
-from batchrun.embedded import Behaviour, embedded_endpoint
+from batchrun.embedded import Behaviour
+from forks import Warm
+from served import Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = Path(__file__).with_name("warm.py")
 CONCURRENCY = 2
 PID = "{pid}"
 """In an option of strace: the process's own number."""
@@ -33,16 +33,7 @@ model = "m"
 input = 0.25
 output = 1.25
 """
-ORDER = {
-    "shard_requests": 2,
-    "jump_s": 0.0,
-    "at": 0.0,
-    "ignored": [],
-    "file_bytes": 0,
-    "teach": "",
-    "fuse": 0,
-    "torn": False,
-}
+SHARD_REQUESTS = 2
 
 
 class Ended(NamedTuple):
@@ -82,30 +73,21 @@ class Running:
             time.sleep(0.005)
 
     def wait(self) -> Ended:
-        code = self._bench.code_of(self.pid)
+        code = self._bench.warm.code(self.pid)
+        assert code is not None
         if self._tracer is not None:
             self._tracer.wait()
         return Ended(code, self._log.read_text(), self._bench.stats()["received"] - self._before)
 
 
 class Bench:
-    """A place to break runs, one or several at a time: an endpoint of its own and a warm process."""
+    """A place to break runs, one or several at a time: an endpoint of its own, and a warm process that forks them."""
 
-    def __init__(self, url: str, warm: "subprocess.Popen[bytes]", ledger: Path) -> None:
+    def __init__(self, url: str, warm: Warm, ledger: Path) -> None:
         self.url = url
-        self.pid = warm.pid
+        self.warm = warm
         self.ledger = ledger
-        self._warm = warm
-        self._codes: dict[int, int] = {}
         self._client = patient_client()
-        self._teach()
-
-    def _teach(self) -> None:
-        with tempfile.TemporaryDirectory() as made:
-            site = Site(Path(made) / "site", [self])
-            site.write_rows(1)
-            ended = self.run(site.fresh(), teach=str(site.folder / "modules"))
-            assert ended.code == 0, ended.said
 
     def stats(self) -> dict[str, int]:
         found: dict[str, int] = self._client.get(self.url.removesuffix("/v1") + "/stats").json()
@@ -130,13 +112,10 @@ class Bench:
     def _call(
         self, args: list[str], folder: Path, said: Path, strace: Sequence[str], settings: dict[str, Any]
     ) -> Running:
-        place = {"args": args, "cwd": str(folder), "log": str(said), "traced": bool(strace)}
         said.touch()
         before = self.stats()["received"]
-        assert self._warm.stdin is not None
-        self._warm.stdin.write(json.dumps({**ORDER, **place, **settings}).encode() + b"\n")
-        self._warm.stdin.flush()
-        pid = self._hear(lambda words: words[0] if len(words) == 1 else None)
+        order = {"shard_requests": SHARD_REQUESTS, "traced": bool(strace), **settings}
+        pid = self.warm.start(*args, cwd=folder, out=str(said), err=str(said), session=True, ends_after_s=0, **order)
         tracer = None
         if strace:
             tracer = _traced(pid, [option.replace(PID, str(pid)) for option in strace])
@@ -155,24 +134,7 @@ class Bench:
         return int(json.loads(ended.said)["done"])
 
     def lives(self, pid: int) -> bool:
-        return pid not in self._codes and _exists(pid)
-
-    def code_of(self, pid: int) -> int:
-        """The exit code of a call; waits for it."""
-        if pid not in self._codes:
-            self._hear(lambda words: words[0] if len(words) == 2 and words[0] == pid else None)
-        return self._codes.pop(pid)
-
-    def _hear(self, wanted: Callable[[list[int]], int | None]) -> int:
-        assert self._warm.stdout is not None
-        while True:
-            words = [int(word) for word in self._warm.stdout.readline().split()]
-            assert words, "the warm process has died"
-            if len(words) == 2:
-                self._codes[words[0]] = words[1]
-            found = wanted(words)
-            if found is not None:
-                return found
+        return self.warm.code(pid, 0) is None
 
 
 def patient_client() -> httpx.Client:
@@ -197,14 +159,6 @@ def _await(pid: int, sign: str) -> None:
     while sign not in Path(f"/proc/{pid}/status").read_text():
         assert time.monotonic() < deadline, f"strace does not get hold of the run: no {sign!r}"
         time.sleep(0.001)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class Site:
@@ -261,20 +215,11 @@ class Site:
 
 
 @contextlib.contextmanager
-def make_bench(behaviour: Behaviour, prefix: Sequence[str] = ()) -> Iterator[Bench]:
-    """A bench whose endpoint behaves so; `prefix` is a command that starts the warm process in some surroundings."""
-    environ = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    with contextlib.ExitStack() as stack:
-        ledger = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger"
-        url = stack.enter_context(embedded_endpoint(behaviour, str(ledger)))
-        warm = stack.enter_context(
-            subprocess.Popen(
-                [*prefix, sys.executable, str(WARM)],
-                env={**environ, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        )
-        bench = Bench(url, warm, ledger)
-        stack.callback(bench._client.close)
-        yield bench
+def make_bench(endpoints: Endpoints, warm: Warm, behaviour: Behaviour) -> Iterator[Bench]:
+    """A bench whose endpoint behaves so."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Path(folder) / "ledger"
+        with endpoints.serving(behaviour, ledger) as url:
+            bench = Bench(url, warm, ledger)
+            with bench._client:
+                yield bench

@@ -1,6 +1,5 @@
 """Places where runs are broken: an endpoint and a warm process each, and points at which something happens to them."""
 
-import concurrent.futures
 import os
 import shutil
 import sys
@@ -17,7 +16,9 @@ from bench import Bench, Site, make_bench  # noqa: E402
 from points import Calls  # noqa: E402
 from soak import Soak, soak_of  # noqa: E402
 
-from batchrun.embedded import Behaviour, Fault, embedded_endpoint  # noqa: E402
+from batchrun.embedded import Behaviour, Fault  # noqa: E402
+from forks import Warm  # noqa: E402
+from served import Endpoints  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,32 +30,28 @@ def strace() -> None:
 
 
 @pytest.fixture(scope="session")
-def benches() -> Iterator[list[Bench]]:
+def benches(embedded: Endpoints, warm: Warm) -> Iterator[list[Bench]]:
     """Two benches, to try two things at a time."""
-    made = [make_bench(Behaviour()) for _ in range(2)]
-    with concurrent.futures.ThreadPoolExecutor(len(made)) as pool:
-        ready = list(pool.map(lambda one: one.__enter__(), made))
-        yield ready
-        for one in made:
-            one.__exit__(None, None, None)
+    with make_bench(embedded, warm, Behaviour()) as one, make_bench(embedded, warm, Behaviour()) as other:
+        yield [one, other]
 
 
 @pytest.fixture(scope="session")
-def slow_bench() -> Iterator[Bench]:
+def slow_bench(embedded: Endpoints, warm: Warm) -> Iterator[Bench]:
     """A bench whose endpoint takes its time, so that a run can be met while it lives, with requests in flight.
 
     A request that says "Stall." waits for a minute, but only the first time.
     """
     stall = Fault(action="stall", seconds=60, match="Stall.", times=1)
-    with make_bench(Behaviour(slots=16, first_token_s=0.02, faults=(stall,))) as made:
+    with make_bench(embedded, warm, Behaviour(slots=16, first_token_s=0.02, faults=(stall,))) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def refusing() -> Iterator[str]:
+def refusing(embedded: Endpoints) -> Iterator[str]:
     """The URL of an endpoint that refuses two of the rows."""
     refused = tuple(Fault(status=400, match=f"What is {number} +") for number in (1, 2))
-    with embedded_endpoint(Behaviour(faults=refused)) as url:
+    with embedded.serving(Behaviour(faults=refused)) as url:
         yield url
 
 

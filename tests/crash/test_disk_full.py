@@ -13,6 +13,8 @@ from bench import Bench, Ended, Site, make_bench
 from books import audit
 
 from batchrun.embedded import Behaviour
+from forks import warmed
+from served import Endpoints
 
 CONCURRENCY = 8
 ROWS = 400
@@ -28,7 +30,7 @@ class SmallDisk:
         self.site = site
         self.folder = folder
         self.bench = bench
-        self.seen = Path(f"/proc/{bench.pid}/root{folder}")
+        self.seen = Path(f"/proc/{bench.warm.pid}/root{folder}")
 
     def fill(self) -> None:
         """Take all the space that is left, to the last byte, as another program might."""
@@ -43,7 +45,7 @@ class SmallDisk:
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
+def mounted(embedded: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
     """Skips where no small disk can be mounted; where the suite is the judge (CI) that is a failure."""
     mount = ("sh", "-c", f'mount -t tmpfs -o size={DISK},mode=700 none "$0" && exec "$@"')
     site = Site(tmp_path_factory.mktemp("small").resolve() / "site", [])
@@ -58,7 +60,11 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
     if refused:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
         say(f"a small disk cannot be mounted here: {refused.strip()}")
-    with make_bench(Behaviour(slots=CONCURRENCY, first_token_s=0.02), [*IN_A_NAMESPACE, *mount, str(folder)]) as bench:
+    slow = Behaviour(slots=CONCURRENCY, first_token_s=0.02)
+    with (
+        warmed([*IN_A_NAMESPACE, *mount, str(folder)]) as warm,
+        make_bench(embedded, warm, slow) as bench,
+    ):
         site.benches.append(bench)
         site.write_rows(ROWS)
         yield SmallDisk(site, folder, bench)

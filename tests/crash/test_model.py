@@ -22,7 +22,8 @@ from bench import patient_client
 from hypothesis import strategies as st
 from soak import Soak
 
-from batchrun.embedded import Behaviour, Fault, embedded_endpoint
+from batchrun.embedded import Behaviour, Fault
+from served import Endpoints
 
 Ask = tuple[int, str]
 """What a request asks: the number in its question, and its temperature as JSON, empty where none is given."""
@@ -288,14 +289,16 @@ def added(rows: list[dict[str, Any]], name: str) -> decimal.Decimal:
 
 
 @pytest.fixture
-def begin(benches: list[Any], site: Any, tmp_path: Path) -> Iterator[Callable[[list[int]], History]]:
+def begin(
+    benches: list[Any], embedded: Endpoints, site: Any, tmp_path: Path
+) -> Iterator[Callable[[list[int]], History]]:
     """Begins a history in a folder of its own, before two endpoints: the second refuses some questions."""
     refusing = Behaviour(faults=tuple(Fault(status=400, match=question(number)) for number in REFUSED))
     with contextlib.ExitStack() as stack:
         endpoints = []
         for name, behaviour in (("fixed", Behaviour()), ("refusing", refusing)):
             ledger = tmp_path / name
-            url = stack.enter_context(embedded_endpoint(behaviour, str(ledger)))
+            url = stack.enter_context(embedded.serving(behaviour, ledger))
             endpoints.append(stack.enter_context(contextlib.closing(Endpoint(url, ledger))))
         yield lambda rows: History(benches[0], site.fresh(), endpoints, rows)
 

@@ -40,14 +40,14 @@ def test_a_hangup_drains_like_sigterm(slow: tuple[Site, Bench]) -> None:
     site.write_rows(rows)
     folder = site.fresh()
     before = bench.stats()
-    running = bench.start(folder, concurrency=CONCURRENCY)
+    running = bench.start(folder, concurrency=CONCURRENCY, shard_requests=rows)
     running.until(received=24)
     os.kill(running.pid, signal.SIGHUP)
     ended = running.wait()
     assert_ended(ended, signal.SIGHUP)
     assert "run the same command again" in ended.said
     assert bench.stats()["ok"] - before["ok"] == ended.received < rows, "what was in flight was not waited for"
-    again = bench.run(folder, concurrency=CONCURRENCY)
+    again = bench.run(folder, concurrency=CONCURRENCY, shard_requests=rows)
     assert (again.code, again.received) == (0, rows - ended.received), again.said
     assert audit(folder / "out", rows) == (rows, 0)
 

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchrun
-from batchrun.embedded import Behaviour, Fault, embedded_endpoint
+from batchrun.embedded import Behaviour, Fault
 from batchrun.errors import JobError, LedgerError
 from batchrun.ledger.durable import with_checksum, without_checksum
 from batchrun.ledger.formats import FORMAT
 from batchrun.ledger.journal import rewrite
 from batchrun.ledger.lines import opened_line
 from batchrun.ledger.replay import replay
+from served import Endpoints
 
 FIRST = Path(__file__).with_name("first_format")
 """Six rows in three shards, killed when the fourth had been sent, as the version without a number left it."""
@@ -32,9 +33,9 @@ def settings(folder: Path, url: str) -> dict[str, Any]:
     return {"output": str(folder / "run"), "base_url": url, "model": "m", "concurrency": 1}
 
 
-def test_a_directory_of_the_first_format_goes_on(first: Path) -> None:
+def test_a_directory_of_the_first_format_goes_on(first: Path, embedded: Endpoints) -> None:
     """What it sealed and journalled is kept, only the rest is asked, and from then on it has the present number."""
-    with embedded_endpoint(Behaviour(faults=(Fault(status=400, match="What is [012] "),))) as url:
+    with embedded.serving(Behaviour(faults=(Fault(status=400, match="What is [012] "),))) as url:
         outcome = batchrun.run(first / "rows.jsonl", **settings(first, url))
     assert (outcome.ok, outcome.failed, outcome.asked) == (6, 0, 3)
     table = pq.read_table(first / "run" / "results.parquet")
@@ -54,11 +55,13 @@ def newer_inventory(run: Path) -> None:
 
 
 @pytest.mark.parametrize("made_newer", [newer_manifest, newer_inventory])
-def test_a_newer_directory_is_refused_in_one_line(first: Path, made_newer: Callable[[Path], None]) -> None:
+def test_a_newer_directory_is_refused_in_one_line(
+    first: Path, embedded: Endpoints, made_newer: Callable[[Path], None]
+) -> None:
     """Nothing is sent, and nothing in it changes: the message names the file, both numbers and what to do."""
     made_newer(first / "run")
     before = {path: path.read_bytes() for path in (first / "run").rglob("*") if path.is_file()}
-    with embedded_endpoint(Behaviour()) as url, pytest.raises(JobError) as refused:
+    with embedded.serving(Behaviour()) as url, pytest.raises(JobError) as refused:
         batchrun.run(first / "rows.jsonl", **settings(first, url))
     said = str(refused.value)
     assert f"format {FORMAT + 1}; this one knows up to {FORMAT}" in said
@@ -67,12 +70,12 @@ def test_a_newer_directory_is_refused_in_one_line(first: Path, made_newer: Calla
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_newer_run_is_no_source_of_answers(first: Path, tmp_path: Path) -> None:
+def test_a_newer_run_is_no_source_of_answers(first: Path, embedded: Endpoints, tmp_path: Path) -> None:
     """`reuse` of a directory that a newer version wrote is refused too."""
     newer_manifest(first / "run")
     job = tmp_path / "job.toml"
     job.write_text(f'reuse = ["{first}/run"]\n[input]\npath = "{first}/rows.jsonl"\n')
-    with embedded_endpoint(Behaviour()) as url, pytest.raises(JobError, match="a newer batchrun wrote"):
+    with embedded.serving(Behaviour()) as url, pytest.raises(JobError, match="a newer batchrun wrote"):
         batchrun.run(job, **settings(tmp_path, url))
 
 
