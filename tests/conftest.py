@@ -16,6 +16,7 @@ from served import Endpoints, endpoints
 
 SOAK_MINUTES = 50.0
 _STDERR = pytest.StashKey[int]()
+sys.dont_write_bytecode = False  # pytest's work on 140 test files takes longer than many of them: it is done once
 
 
 @pytest.fixture(scope="session")

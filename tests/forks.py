@@ -105,8 +105,11 @@ class Call:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without anybody's key, in which the package under test is found from any folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    """This process's environment without anybody's key, in which the package under test is found from any folder, and need
+    not be compiled by every interpreter that a test starts.
+    """
+    left_out = ("_API_KEY", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.endswith(left_out)}
     return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
 
 

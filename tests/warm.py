@@ -13,10 +13,13 @@ Each is a process of its own, with its own folder and output files; forks.py is 
 and what surroundings.py knows of.
 """
 
+import contextlib
+import functools
 import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -25,12 +28,15 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
+import typer.main
+
 import batchrun.cli
+from batchrun.cli.app import app
 from surroundings import surround
 
-LOADED = """aiohttp anyio._backends._asyncio genai_prices genai_prices.data genai_prices.data_units httpx_aiohttp jinja2.sandbox
-pyarrow.dataset pyarrow.fs pyarrow.parquet starlette tenacity tqdm typer batchrun.api batchrun.cli.app batchrun.report.progress
-batchrun.report.status batchrun.report.export"""
+OUTSIDE = """anyio._backends._asyncio anyio._core._signals certifi encodings.idna genai_prices.data genai_prices.data_units
+jinja2.sandbox pyarrow.compute pyarrow.csv pyarrow.fs pyarrow.json pyarrow.parquet stringprep tenacity tqdm truststore._openssl
+typer._adapters typer._click.decorators"""
 
 
 def child(order: dict[str, Any]) -> int:
@@ -103,9 +109,21 @@ def fork(line: bytes, own: Iterable[int]) -> int:
     return pid
 
 
+def load() -> None:
+    """Do once what every call would do for itself: import the whole package but its server and what it imports late, and
+    make the commands out of their signatures.
+    """
+    inside = [one.name for one in pkgutil.walk_packages(batchrun.__path__, "batchrun.")]
+    for name in [*OUTSIDE.split(), *inside]:
+        if not name.startswith("batchrun.embedded.") and not name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # an extra that is not installed, an inner name of another version
+                importlib.import_module(name)
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
+
+
 def main() -> None:
-    for name in LOADED.split():
-        importlib.import_module(name)
+    load()
     gc.collect()
     gc.freeze()
     orders, answers = os.dup(0), os.dup(1)

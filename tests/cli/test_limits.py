@@ -96,8 +96,8 @@ def test_the_last_rows_cannot_stop_a_run_for_ever(
     with serve(faults=(fault,)) as endpoint:
         flags = (rows, "--model", "m", "--base-url", endpoint.url, "--concurrency", "2", "-o", tmp_path / "out")
         assert batchrun("run", *flags, "--limit", "4").returncode == 0
-        assert batchrun("run", *flags).returncode == 3
-        process = batchrun("run", *flags)
+        assert batchrun("run", *flags, haste=20).returncode == 3
+        process = batchrun("run", *flags, haste=20)
         assert process.returncode == 1, process.stderr
         assert endpoint.received <= 4 + 4 * last
     results = pq.read_table(tmp_path / "out/results.parquet").to_pylist()

@@ -118,7 +118,7 @@ def test_a_wrong_key_stops_the_run_at_once(start: Callable[..., Any]) -> None:
     job = start(api_key="right-key")
     job.rows(range(100))
     flags = ("--api-key-env", "MY_KEY", "--concurrency", "4")
-    asked = job.run(*flags, env={"MY_KEY": "wrong-key"}, code=3)
+    asked = job.run(*flags, env={"MY_KEY": "wrong-key"}, code=3, haste=20)
     assert asked <= 2 * 4
     assert "credentials" in job.process.stderr
     assert "api_key_env" in job.process.stderr
@@ -232,7 +232,7 @@ def test_what_was_refused_while_nobody_was_answered_is_asked_again(
     with serve(
         faults=parse_faults(json.dumps([{"status": 400, "body": {"detail": "pinned to another model"}}]))
     ) as ill:
-        first = batchrun("run", *flags, "--base-url", ill.url)
+        first = batchrun("run", *flags, "--base-url", ill.url, haste=20)
     assert first.returncode == 3, first.stderr
     assert "pinned to another model" in first.stderr
     failed = int(batchrun("status", tmp_path / "out").stdout.partition(" failed")[0].rpartition(" ")[2])
@@ -251,7 +251,7 @@ def test_nothing_fails_while_nobody_is_answered(
     rows.write_text("".join(json.dumps({"prompt": f"What is {number} + 1?"}) + "\n" for number in range(40)))
     flags = (rows, "--model", "m", "-o", tmp_path / "out", "--max-attempts", "3")
     with serve(faults=parse_faults(json.dumps([{"status": 200, "body": {"ok": True}}]))) as ill:
-        first = batchrun("run", *flags, "--base-url", ill.url)
+        first = batchrun("run", *flags, "--base-url", ill.url, haste=20)
     assert first.returncode == 3, first.stderr
     assert "0/40 requests done (0.0 %), 0 failed" in batchrun("status", tmp_path / "out").stdout
     with serve() as well:

@@ -302,7 +302,7 @@ async def test_a_request_that_is_passed_over_for_ever_ends() -> None:
     """One request that is always refused, while those beside it are answered over and over, ends, and says why."""
     clock = virtual.FakeClock()
     endpoint = Timed(clock, lambda row, _: fault(Kind.RATE_LIMITED) if row == 5 else None)
-    ended = await run(endpoint, 20_000, 8, Retry(max_wait_s=2.0))
+    ended = await run(endpoint, 4000, 8, Retry(max_wait_s=2.0))
     error = ended.pop(5)
     assert isinstance(error, EndpointError)
     assert "others were answered: perhaps it is larger" in error.message
