@@ -14,10 +14,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from batchrun.embedded import Behaviour
+
+if TYPE_CHECKING:
+    import httpx
 
 READY_S = 30
 
@@ -43,6 +47,15 @@ class Endpoints:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def patient_client() -> "httpx.Client":
+    """A client for looks at an endpoint's books: each on a connection of its own, which a busy endpoint comes to behind all
+    that a run that is dead by now had sent. It loads no certificates, which would take longer than hundreds of looks.
+    """
+    import httpx  # the tests' side alone: no endpoint needs it
+
+    return httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @contextlib.contextmanager

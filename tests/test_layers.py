@@ -1,6 +1,7 @@
 """The architecture as a check: who may import whom, and who owns which outside library. The tables are the document."""
 
 import ast
+import functools
 import graphlib
 import os
 import subprocess
@@ -97,7 +98,10 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Each module's syntax tree by its name."""
+    return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def room(module: str) -> str:
@@ -124,7 +128,7 @@ def inner(tree: ast.AST) -> Iterator[str]:
     for full in imports(tree):
         if full == "batchrun" or full.startswith("batchrun."):
             name = full.removeprefix("batchrun").removeprefix(".")
-            while name and name not in MODULES:
+            while name and name not in modules():
                 name = name.rpartition(".")[0]
             yield name or "__init__"
 
@@ -141,13 +145,13 @@ def belongs(module: str, owner: str) -> bool:
 
 def test_every_room_has_its_floor() -> None:
     """A new top-level module or wing must be put on a floor here before it can be merged."""
-    assert {room(module) for module in MODULES} == {*LEVEL, "embedded"}
+    assert {room(module) for module in modules()} == {*LEVEL, "embedded"}
 
 
 def test_arrows_run_downward() -> None:
     """No module imports a floor above its own, and rooms of one floor only as SIDEWAYS allows."""
     wrong = []
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for target in inner(tree):
             here, there = room(module), room(target)
             if "embedded" in (here, there) or here == there or (here, there) in SIDEWAYS:
@@ -161,15 +165,15 @@ def test_arrows_run_downward() -> None:
 
 def test_no_allowed_arrow_is_unused() -> None:
     """A sideways arrow that the code no longer has leaves the table."""
-    used = {(room(module), room(target)) for module, tree in MODULES.items() for target in inner(tree)}
+    used = {(room(module), room(target)) for module, tree in modules().items() for target in inner(tree)}
     assert set(SIDEWAYS) <= used
     for module in VERSION_READERS:
-        assert "__init__" in set(inner(MODULES[module])), module
+        assert "__init__" in set(inner(modules()[module])), module
 
 
 def test_the_embedded_endpoint_stands_alone() -> None:
     """`embedded` imports nothing of the rest; the rest knows its public names only, `serve` its server besides."""
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for target in inner(tree):
             if room(module) == "embedded":
                 assert room(target) == "embedded", f"{module} → {target}"
@@ -181,7 +185,7 @@ def test_every_outside_library_has_its_owner() -> None:
     """Each library is imported where OWNERS says and nowhere else; a new library needs a line there."""
     wrong = [
         f"{module} → {library}"
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         for library in outer(tree)
         if not any(belongs(module, owner) for owner in OWNERS.get(library, ()))
     ]
@@ -190,7 +194,7 @@ def test_every_outside_library_has_its_owner() -> None:
 
 def test_there_is_no_import_cycle() -> None:
     """Modules form a graph without cycles, late imports included."""
-    graph = {module: {target for target in inner(tree) if target != module} for module, tree in MODULES.items()}
+    graph = {module: {target for target in inner(tree) if target != module} for module, tree in modules().items()}
     graph["__init__"] = (
         set()
     )  # its late import of api is what makes `import batchrun` cheap, and has its own test below
@@ -199,7 +203,7 @@ def test_there_is_no_import_cycle() -> None:
 
 def test_nothing_hides_under_type_checking() -> None:
     """Only the package's lazy face may import for the type checker alone."""
-    hiding = [module for module, tree in MODULES.items() if "TYPE_CHECKING" in ast.dump(tree)]
+    hiding = [module for module, tree in modules().items() if "TYPE_CHECKING" in ast.dump(tree)]
     assert hiding == ["__init__"]
 
 

@@ -13,18 +13,19 @@ import pytest
 
 from batchrun.embedded import Behaviour
 from forks import Call
-from served import Endpoints
+from served import Endpoints, patient_client
 from terminals import Terminal
 
 
 class Endpoint:
     """A running embedded endpoint."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, client: httpx.Client) -> None:
         self.url = url
+        self._client = client
 
     def stats(self) -> dict[str, int]:
-        found: dict[str, int] = httpx.get(self.url.removesuffix("/v1") + "/stats", trust_env=False).json()
+        found: dict[str, int] = self._client.get(self.url.removesuffix("/v1") + "/stats").json()
         return found
 
     @property
@@ -38,8 +39,8 @@ def serve(embedded: Endpoints) -> Callable[..., contextlib.AbstractContextManage
 
     @contextlib.contextmanager
     def serving(**behaviour: Any) -> Iterator[Endpoint]:
-        with embedded.serving(Behaviour(**behaviour)) as url:
-            yield Endpoint(url)
+        with embedded.serving(Behaviour(**behaviour)) as url, patient_client() as client:
+            yield Endpoint(url, client)
 
     return serving
 

@@ -136,9 +136,7 @@ def test_what_asks_little_again_is_not_asked_about(folder: Folder) -> None:
 
 
 @pytest.fixture
-def asked(
-    folder: Folder, on_terminal: Callable[..., Terminal]
-) -> Iterator[Terminal]:
+def asked(folder: Folder, on_terminal: Callable[..., Terminal]) -> Iterator[Terminal]:
     """A call in a terminal that waits for an answer."""
     assert folder.run("rows.jsonl", *FLAGS, "-o", "out") == 20
     line = folder.args("rows.jsonl", *FLAGS, "-o", "out", "--param", "temperature=1")

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 from soak import Soak
 
 from batchrun.embedded import Behaviour
 from forks import Warm
-from served import Endpoints
+from served import Endpoints, patient_client
 
 ROOT = Path(__file__).resolve().parents[2]
 CONCURRENCY = 2
@@ -135,13 +134,6 @@ class Bench:
 
     def lives(self, pid: int) -> bool:
         return self.warm.code(pid, 0) is None
-
-
-def patient_client() -> httpx.Client:
-    """A client for looks at an endpoint's books: each on a connection of its own, which a busy endpoint comes to behind all
-    that a run that is dead by now had sent.
-    """
-    return httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def _traced(pid: int, options: list[str]) -> "subprocess.Popen[bytes]":

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import hypothesis
 import pyarrow.parquet as pq
 import pytest
-from bench import patient_client
 from hypothesis import strategies as st
 from soak import Soak
 
 from batchrun.embedded import Behaviour, Fault
-from served import Endpoints
+from served import Endpoints, patient_client
 
 Ask = tuple[int, str]
 """What a request asks: the number in its question, and its temperature as JSON, empty where none is given."""

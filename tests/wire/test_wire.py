@@ -365,18 +365,19 @@ async def test_compressed_answers(encoding: str, pack: Callable[[bytes], bytes],
         assert (answer.completion, answer.finish_reason) == ("hi", "stop")
 
 
-BOMBS: list[tuple[str, bytes]] = [
-    ("gzip", gzip.compress(b"{" + b" " * (80 << 20), 1)),
-    ("deflate", zlib.compress(b"{" + b" " * (80 << 20), 1)),
-    ("br", brotli.compress(b"{" + b" " * (80 << 20), quality=3)),
-    ("gzip, gzip", gzip.compress(gzip.compress(b"{" + b" " * (80 << 20), 1), 1)),
-]
+BOMBS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 1),
+    "deflate": lambda data: zlib.compress(data, 1),
+    "br": lambda data: brotli.compress(data, quality=3),
+    "gzip, gzip": lambda data: gzip.compress(gzip.compress(data, 1), 1),
+}
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("encoding", "bomb"), BOMBS, ids=[name for name, _ in BOMBS])
-async def test_a_bomb_is_malformed(encoding: str, bomb: bytes) -> None:
+@pytest.mark.parametrize(("encoding", "packed"), BOMBS.items(), ids=BOMBS)
+async def test_a_bomb_is_malformed(encoding: str, packed: Callable[[bytes], bytes]) -> None:
     """A small body that unpacks to more than 64 MiB is malformed."""
+    bomb = packed(b"{" + b" " * (66 << 20))
     assert len(bomb) < 1 << 20
     with pytest.raises(EndpointError, match="larger than 64 MiB") as caught:
         await received(encoding, bomb)
