@@ -16,7 +16,6 @@ path = "rows.jsonl"
 system = "Be brief."
 user = "Say {{ text }}"
 [endpoint]
-base_url = "embedded:"
 model = "m"
 [sweep]
 temperature = [0, 0.5]
@@ -26,7 +25,7 @@ prompt = %s
 """
 
 
-def test_the_prompt_as_sent_is_kept(batchrun: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_prompt_as_sent_is_kept(batchrun: Callable[..., Any], endpoint: Any, tmp_path: Path) -> None:
     """With `[output] prompt` every result has its messages as JSON; switched on or off later, nothing is asked again, and the
     results have the column or not. `param_NAME` is there in both.
     """
@@ -36,7 +35,7 @@ def test_the_prompt_as_sent_is_kept(batchrun: Callable[..., Any], tmp_path: Path
 
     def run(kept: str) -> Any:
         (tmp_path / "job.toml").write_text(JOB % kept)
-        process = batchrun("run", "job.toml", cwd=tmp_path)
+        process = batchrun("run", "job.toml", "--base-url", endpoint.url, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         table = pq.read_table(tmp_path / "out" / "results.parquet")
         assert table["param_temperature"].type == pa.float64()
@@ -54,15 +53,15 @@ def test_the_prompt_as_sent_is_kept(batchrun: Callable[..., Any], tmp_path: Path
     assert run("true").equals(first)
 
 
-def test_batch_lines_keep_what_stands_for_messages(batchrun: Callable[..., Any], tmp_path: Path) -> None:
+def test_batch_lines_keep_what_stands_for_messages(batchrun: Callable[..., Any], endpoint: Any, tmp_path: Path) -> None:
     """Of an embedding it is the input; a line that can't be asked has none."""
     lines = [
         {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": ["x", "y"]}},
         {"custom_id": "b", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m"}},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    job = '[input]\npath = "rows.jsonl"\non_bad_row = "fail"\n[endpoint]\nbase_url = "embedded:"\n'
+    job = '[input]\npath = "rows.jsonl"\non_bad_row = "fail"\n'
     job += '[output]\nprompt = true\npath = "out"\n'
     (tmp_path / "job.toml").write_text(job)
-    assert batchrun("run", "job.toml", cwd=tmp_path).returncode == 1
+    assert batchrun("run", "job.toml", "--base-url", endpoint.url, cwd=tmp_path).returncode == 1
     assert pq.read_table(tmp_path / "out" / "results.parquet")["prompt"].to_pylist() == ['["x","y"]', None]

@@ -18,6 +18,7 @@ from batchrun.ledger.journal import rewrite
 from batchrun.ledger.lines import Line
 from batchrun.ledger.parts import read_results
 from batchrun.ledger.store import LocalStore, Stored
+from terminals import until
 
 REFUSED = (Fault(status=400, match="What is 3 +", times=1), Fault(status=400, match="What is 7 +", times=2))
 
@@ -134,6 +135,7 @@ def test_status_while_it_runs(start: Callable[..., Any]) -> None:
     job = start(slots=4, first_token_s=0.03, faults=(Fault(status=400, match="What is 3 +"),))
     job.rows(range(1500))
     with job.running("--concurrency", "4", received=60):
+        until(lambda: job.status()["rate_per_s"] is not None, "no pace is told")
         shown = job.status()
         text = job.batchrun("status", job.out).stdout
     assert shown["state"] == "running"

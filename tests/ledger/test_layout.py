@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from batchrun.ledger.layout import RESULT_SCHEMA, Layout, result_names
 from batchrun.ledger.swept import swept
@@ -130,6 +130,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(NAMES | st.text(max_size=4), max_size=8), st.booleans(), st.booleans(), st.booleans())
 def test_every_column_has_a_name_of_its_own(names: list[str], raw: bool, embeddings: bool, prompt: bool) -> None:
     """Whatever an input's columns are called, in any case: all stored names differ, and none hides a result's."""

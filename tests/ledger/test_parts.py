@@ -124,7 +124,7 @@ def test_a_flipped_bit_in_a_part_is_found(tmp_path: Path) -> None:
     # the header of what the footer keeps is a few bytes: there every bit counts
     kept = data.index(b"batchrun.tally")
     heads = [*range(kept - 6, kept), data.index(b"batchrun.bills") + len("batchrun.bills")]
-    flips = [(place, place % 8) for place in range(0, len(data), 7)] + [
+    flips = [(place, place % 8) for place in range(0, len(data), 17)] + [
         (place, bit) for place in heads for bit in range(8)
     ]
     for place, bit in flips:

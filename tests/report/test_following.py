@@ -12,6 +12,7 @@ from batchrun.errors import EndpointError, Kind
 from batchrun.events import Began, Done, Ended, Kept, Paused
 from batchrun.records import Result
 from batchrun.report.following import Following
+from served import Endpoints
 from virtual import FakeClock
 
 
@@ -50,19 +51,20 @@ def test_where_a_run_stands_is_told_every_few_seconds() -> None:
     assert found[5]["exit_code"] == 130
 
 
-def test_a_run_is_followed_by_a_program(batchrun: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_is_followed_by_a_program(batchrun: Callable[..., Any], embedded: Endpoints, tmp_path: Path) -> None:
     """`--progress json` has nothing but JSON lines on stderr, `--json` one object on stdout, also where nothing is to do and
     with --quiet.
     """
     (tmp_path / "rows.jsonl").write_text('{"prompt": "x"}\n{"prompt": "y"}\n')
-    line = ("run", "rows.jsonl", "--base-url", "embedded:", "--model", "m", "-o", "out", "--json")
-    first = batchrun(*line, "--progress", "json", cwd=tmp_path)
-    told = [json.loads(text)["event"] for text in first.stderr.splitlines()]
-    assert told == ["started", "complete", "progress"]
-    end = json.loads(first.stdout)
-    assert (end["state"], end["requests"], end["ok"], end["asked"], end["exit_code"]) == ("complete", 2, 2, 2, 0)
-    assert end["summary"][-1]["model"] == "total"
-    assert (tmp_path / end["results"]).exists()
-    again = batchrun(*line, "--progress", "json", "--quiet", cwd=tmp_path)
-    assert again.stderr == ""
-    assert json.loads(again.stdout)["asked"] == 0
+    with embedded.serving() as url:
+        line = ("run", "rows.jsonl", "--base-url", url, "--model", "m", "-o", "out", "--json")
+        first = batchrun(*line, "--progress", "json", cwd=tmp_path)
+        told = [json.loads(text)["event"] for text in first.stderr.splitlines()]
+        assert told == ["started", "complete", "progress"]
+        end = json.loads(first.stdout)
+        assert (end["state"], end["requests"], end["ok"], end["asked"], end["exit_code"]) == ("complete", 2, 2, 2, 0)
+        assert end["summary"][-1]["model"] == "total"
+        assert (tmp_path / end["results"]).exists()
+        again = batchrun(*line, "--progress", "json", "--quiet", cwd=tmp_path)
+        assert again.stderr == ""
+        assert json.loads(again.stdout)["asked"] == 0

@@ -238,7 +238,7 @@ ROWS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=TEMPLATES, row=ROWS)
 def test_rendering_is_the_same_in_every_process(renderers: list[Renderer], text: str, row: Any) -> None:
     """No template makes a text that depends on a process: not on the hash seed, not on where an object lies."""
