@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.soak_seed is None:  # workers are given the options as they are from here on
         config.option.soak_seed = random.SystemRandom().randrange(10**6)
     config.stash[_STDERR] = os.dup(2)  # it is captured while a test runs
+    # whoever starts the tests may ignore signals (`nohup`, `&` in a script), and processes inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
