@@ -211,7 +211,7 @@ class History:
         rows = "".join(json.dumps({"number": number, "prompt": question(number)}) + "\n" for number in self.rows)
         if rows != self.input.read_text():
             self.input.write_text(rows)
-        settings = [f"--samples={self.samples}", f"--concurrency={step.concurrency}", *step.pace.split()]
+        settings = ["--yes", f"--samples={self.samples}", f"--concurrency={step.concurrency}", *step.pace.split()]
         settings += filter(None, [self.temperature and f"--param=temperature={self.temperature}", step.flag])
         endpoint = self.endpoints[step.refusing]
         ended = self.bench.run(self.folder, *settings, url=endpoint.url, fuse=step.kill_at, torn=step.torn)
