@@ -28,6 +28,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
+import typer.core
 import typer.main
 
 import batchrun.cli
@@ -110,8 +111,8 @@ def fork(line: bytes, own: Iterable[int]) -> int:
 
 
 def load() -> None:
-    """Do once what every call would do for itself: import the whole package but its server and what it imports late, and
-    make the commands out of their signatures.
+    """Do once what every call would do for itself: import the whole package but its server and what it imports late, make
+    the commands out of their signatures, and their parameters' types.
     """
     inside = [one.name for one in pkgutil.walk_packages(batchrun.__path__, "batchrun.")]
     for name in [*OUTSIDE.split(), *inside]:
@@ -119,7 +120,10 @@ def load() -> None:
             with contextlib.suppress(ImportError):  # an extra that is not installed, an inner name of another version
                 importlib.import_module(name)
     typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(app)
+    tree = typer.main.get_command(app)
+    assert isinstance(tree, typer.core.TyperGroup)
+    for name, command in tree.commands.items():
+        command.make_context(name, [], resilient_parsing=True)
 
 
 def main() -> None:
