@@ -18,7 +18,7 @@ ERRORS = ("EIO", "ENOSPC", "EDQUOT")
 REMEDIES = {"EIO": "disk", "ENOSPC": "space", "EDQUOT": "quota"}
 SYNCS = ("fsync", "fdatasync")
 REFUSABLE = re.compile("write|pwrite64|fsync|fdatasync|rename|link|ftruncate|unlink|mkdir|rmdir|openat")
-SAMPLE = 18
+SAMPLE = 12
 
 Trial = tuple[Point, str, bool]
 

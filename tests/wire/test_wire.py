@@ -102,7 +102,7 @@ def aiohttps(_url: str) -> httpx.AsyncBaseTransport:
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
-    return httpx_aiohttp.AiohttpTransport(client=session)
+    return httpx_aiohttp.AiohttpTransport(verify=False, client=session)
 
 
 Open = Callable[[str], httpx.AsyncBaseTransport]
