@@ -88,6 +88,7 @@ class Job:
             yield process
         finally:
             process.kill()
+            process.wait(timeout=30)
 
     def until(self, process: Call, target: int) -> None:
         """Wait until the endpoint has received so many requests in all; the run must live then."""

@@ -110,6 +110,7 @@ def overnight(begin: Callable[..., Call], endpoint: Any, folder: Path) -> Iterat
         yield process
     finally:
         process.kill()
+        process.wait(timeout=30)
 
 
 def test_what_is_shown_of_a_night_is_what_is_printed(

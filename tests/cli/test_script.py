@@ -39,6 +39,7 @@ def script(start: Callable[..., Any]) -> Callable[..., Any]:
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()
+            process.wait(timeout=30)
         return subprocess.CompletedProcess([], process.wait(), out, err), job
 
     return run

@@ -100,6 +100,7 @@ def killed_at_the_end(process: Call) -> Iterator[Call]:
         yield process
     finally:
         process.kill()
+        process.wait(timeout=30)
 
 
 def test_signals_to_the_run_and_to_its_group_drain(job: Any) -> None:
