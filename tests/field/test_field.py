@@ -118,7 +118,8 @@ CASES = [
     ),
     Case("refused_in_words", rows=100, flags="--concurrency 8", code=3, most=18, says=("pinned to another model",)),
     Case("refused_by_a_path_in_the_body", rows=100, flags="--concurrency 8", code=3, most=18, says=("temperature",)),
-    Case("the_same_500", rows=100, flags="--concurrency 8", code=3, most=18, says=("Engine core failed",)),
+    # its time passes faster here: a moment in which the machine is busy is long enough for some rows to be asked again
+    Case("the_same_500", rows=100, flags="--concurrency 8", code=3, most=18 + 8, says=("Engine core failed",)),
     Case(
         "firewall", rows=60, code=1, failed=3, most=70, flags="--concurrency 2",
         line=lambda row: {"prompt": f"row {row} please" + " DROP TABLE b;" * (row < 3)},

@@ -277,3 +277,15 @@ def test_a_failure_that_was_to_be_asked_again_is_counted_once_after_a_death_and_
     results = story.outcome.results
     assert sum(results["attempts"].to_pylist()) == asked + len(story.asked)
     assert story.counts() == ((4, 0) if again else (3, 1))
+
+
+def test_a_server_that_fails_every_row_in_the_same_words_gets_few_requests(tmp_path: Path) -> None:
+    """Where it never answered, a 500 with one text, but for its ids, stops the run: after those in flight and ten more."""
+
+    def says(_body: dict[str, Any], at: float) -> Said | str:
+        return Said(httpx.Response(500, json={"error": {"message": f"Engine core failed (id req-{at})"}}), 0.05)
+
+    story = arun_virtually(job_of(tmp_path, 100), says)
+    assert story.outcome.exit_code == 3
+    assert "Engine core failed" in (story.outcome.message or "")
+    assert len(story.asked) <= 8 + 10
