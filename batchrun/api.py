@@ -156,7 +156,7 @@ async def _arun(
     assembly = await anyio.to_thread.run_sync(_assembly, source, settings, environ, noted(on_note))
 
     def listening(total: int, prices: Prices) -> Hear:
-        return display.listening(total, None if listener is None else listener(total, prices))
+        return display.listening(total, None if listener is None else partial(listener, total, prices))
 
     cut_short: Outcome | None = None
     # taking the lock and giving it back write to the disk too: a signal meanwhile is heard when they have ended

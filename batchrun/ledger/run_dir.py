@@ -171,6 +171,8 @@ class RunDir:
             data = self.manifest.read()
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise JobError(f"{self.url}: a file, and no run directory; give the directory of a run") from None
         except OSError as error:
             raise JobError(f"{self.manifest}: {error.strerror}") from None
         except LedgerError as error:

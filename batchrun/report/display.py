@@ -27,9 +27,9 @@ class Display:
         self._mode = progress
         self._shown: Progress | None = None
 
-    def listening(self, total: int, own: Hear | None) -> Hear:
+    def listening(self, total: int, made: Callable[[], Hear] | None) -> Hear:
         """A listener to a run of so many requests: what is shown, what is logged, and the caller's own, which can't break
-        the run.
+        the run, neither when it is made nor when it hears.
         """
         listeners: list[Hear] = []
         mode = _mode(self._mode)
@@ -38,8 +38,8 @@ class Display:
             listeners.append(self._shown.hear)
         if LOGGER.isEnabledFor(logging.INFO):
             listeners.append(Teller(_log).hear)
-        if own is not None:
-            listeners.append(_guarded(own))
+        if made is not None:
+            listeners.extend(_made(made))
         if len(listeners) == 1:
             return listeners[0]
 
@@ -61,6 +61,18 @@ def noted(on_note: Callable[[str], None] | None) -> Callable[[str], None]:
 
 def _log(record: dict[str, Any]) -> None:
     LOGGER.info("%s", words(record))
+
+
+def _made(made: Callable[[], Hear]) -> list[Hear]:
+    """The caller's own listener, or none where it could not be made, which is logged."""
+    try:
+        own = made()
+        if not callable(own):
+            raise TypeError(f"`listener` is called with the number of requests and the prices, and made {own!r}")
+    except Exception:
+        LOGGER.exception("the listener could not be made; the run goes on without it")
+        return []
+    return [_guarded(own)]
 
 
 def _guarded(hear: Hear) -> Hear:

@@ -127,7 +127,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         if not rows:
             return "cost unknown"
         total = rows[-1]
-        return shown(None if total["cost_usd"] is None else pico(total["cost_usd"]), total["unpriced"])
+        price = shown(None if total["cost_usd"] is None else pico(total["cost_usd"]), total["unpriced"])
+        return f"cost {price}" if price.startswith("unknown") else price
 
     def _kinds(self) -> dict[str, int]:
         found: dict[str, int] = {}

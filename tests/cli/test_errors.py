@@ -130,6 +130,15 @@ def test_a_folder_without_a_run(batchrun: Callable[..., Any], tmp_path: Path, na
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["status", "summary", "failures", "log", "pause"])
+def test_a_file_is_no_run_directory(batchrun: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    """A file where a run directory belongs is named as what it lacks, not as the system's error."""
+    (tmp_path / "rows.jsonl").write_bytes(b"{}\n")
+    process = batchrun(name, "rows.jsonl", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr == "batchrun: rows.jsonl: a file, and no run directory; give the directory of a run\n"
+
+
 def test_a_key_never_shows(batchrun: Callable[..., Any], endpoint: Any, tmp_path: Path) -> None:
     """The key is sent and stands in no file of the run and in no output."""
     (tmp_path / "rows.jsonl").write_text('{"prompt": "hello"}\n')

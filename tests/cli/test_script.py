@@ -102,6 +102,16 @@ def test_a_listener_can_t_break_a_run(rows: list[dict[str, Any]], caplog: pytest
     assert [one.message for one in caplog.records if one.exc_info] == ["a listener failed; the run goes on"]
 
 
+@pytest.mark.parametrize("listener", [lambda _event: None, lambda _total, _prices: None])
+def test_a_listener_that_cannot_be_made_breaks_no_run(
+    rows: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, listener: Any
+) -> None:
+    """A listener that does not take the two arguments, or makes none, is logged; the run ends as it would without one."""
+    outcome = batchrun.run(rows, base_url="embedded:", model="m", output="out", listener=listener)
+    assert outcome.ok == len(rows)
+    assert len([one for one in caplog.records if one.exc_info and "listener" in one.message]) == 1
+
+
 def test_what_happens_goes_to_logging(rows: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> None:
     """The logger `batchrun` has a run's story and its notes, in words; nothing is printed where nobody asked."""
     caplog.set_level(logging.INFO, "batchrun")

@@ -193,7 +193,7 @@ def test_a_local_server_has_no_clouds_price(run: Callable[..., batchrun.Outcome]
     assert in_millionths(outcome) == [None]
     assert outcome.cost_usd is None
     assert "private network" in outcome.rows[-1]["price_source"]
-    assert "unknown: 1 request has no known price" in repr(outcome)
+    assert ", cost unknown: 1 request has no known price" in repr(outcome)
 
 
 MODELS = [
