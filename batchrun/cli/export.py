@@ -25,7 +25,8 @@ def command(
         str | None, typer.Option("--columns", metavar="A,B,…", help="Only these columns, in this order.")
     ] = None,
     spreadsheet: Annotated[
-        bool, typer.Option("--spreadsheet", help="CSV that Excel and its like open safely: no formulas, UTF-8 told.")
+        bool,
+        typer.Option("--spreadsheet", help="CSV that Excel and its like open safely: no formulas, marked as UTF-8."),
     ] = False,
     form: Annotated[str | None, typer.Option("--format", help="openai-batch (not yet supported).")] = None,
     partial: Annotated[

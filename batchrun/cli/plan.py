@@ -40,7 +40,7 @@ def _lines(outlook: dict[str, Any]) -> list[str]:
         ("endpoint", outlook["endpoint"]),
         ("output", outlook["path"]),
         ("rows", f"{outlook['rows']}" + (f" ({bad} bad, recorded as failed)" if bad else "")),
-        ("requests", f"{outlook['requests']} ({outlook['variants']} variants × {outlook['samples']} samples a row)"),
+        ("requests", f"{outlook['requests']} ({_of_a_row(outlook)} a row)"),
         ("to be asked", _left(outlook)),
     ]
     if left:
@@ -53,6 +53,11 @@ def _lines(outlook: dict[str, Any]) -> list[str]:
         ]
     shown = [f"{name:<14} {value}" for name, value in lines]
     return [*shown, "", _table(outlook["each"])] if left and len(outlook["each"]) > 1 else shown
+
+
+def _of_a_row(outlook: dict[str, Any]) -> str:
+    counts = [(outlook[of], of) for of in ("variants", "samples")]
+    return " × ".join(f"{count} {of.removesuffix('s') if count == 1 else of}" for count, of in counts)
 
 
 def _left(outlook: dict[str, Any]) -> str:

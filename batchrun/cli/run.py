@@ -37,7 +37,7 @@ def command(
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="At the end one JSON object on stdout, no table.")] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Ask again what a change asks again, without a question.")
+        bool, typer.Option("--yes", "-y", help="Ask again what a change makes necessary, without a question.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors; no progress, no table.")] = False,
 ) -> None:

@@ -119,7 +119,7 @@ def _counted(result: dict[str, Any]) -> Iterator[str]:
         unsure = f" ({lost} of them with the answer lost: may have been billed)" if lost else ""
         yield f"{failed} failed{unsure}"
     if result["status"] == "ok":
-        yield "the last one answered" if failed > 0 else "answered at the first"
+        yield "the last one answered" if failed > 0 else "answered at the first attempt"
 
 
 def _results(reading: Reading, column: str, value: int | str) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ class Session:
         looked = (self._assembly, preparation, manifest, check)
         inventory, change = (scanned, None) if scanned else await anyio.to_thread.run_sync(look, *looked)
         if not inventory.rows:
-            before = "" if manifest is None else "; the results of before stay as they are"
+            before = "" if manifest is None else "; earlier results stay as they are"
             what = (
                 "the input has no rows"
                 if self._assembly.job.input.where is None

@@ -190,7 +190,7 @@ def test_no_rows_do_no_harm(call: Callable[..., Any], endpoint: Any, tmp_path: P
     files = {path: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*.*")}
     again = call("run", *source, "-o", "out")
     assert again.returncode == 0
-    assert "the input has no rows: nothing is asked; the results of before stay as they are" in again.stderr
+    assert "the input has no rows: nothing is asked; earlier results stay as they are" in again.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*.*")} == files
     assert len(results(tmp_path)) == 3
 
