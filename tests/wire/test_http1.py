@@ -320,6 +320,16 @@ async def test_a_port_of_tls_that_closes_without_a_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_port_of_tls_is_named_to_every_request(tmp_path: Path) -> None:
+    """What the handshake told holds for those beside the first, and for those that come later: the probe, too, names it."""
+    context, _ = certified(tmp_path)
+    async with served(answers, context) as port, asking(address(port)) as ask:
+        errors = [*await asyncio.gather(ask(), ask(), ask(), return_exceptions=True)]
+        errors += await asyncio.gather(ask(), return_exceptions=True)
+    assert ["the port speaks TLS" in str(error) for error in errors] == [True] * 4
+
+
+@pytest.mark.anyio
 async def test_a_port_of_both_that_closes_without_a_word(tmp_path: Path) -> None:
     """A port that takes HTTP and TLS, and loses an answer on a connection's first request, has lost an answer: it may have been
     billed, and the address is not called wrong.

@@ -26,6 +26,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         self._forwarding = proxy if proxy is not None and not proxy.is_socks else None
         self._pool = Pool()
         self._met: set[Place] = set()
+        self._tls: dict[Place, bool] = {}
+        self._asking = asyncio.Lock()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -61,11 +63,15 @@ class Http1Transport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)
 
     async def _wants_tls(self, place: Place) -> bool:
-        """Whether a place that was spoken to without TLS, and closed without a word the first time, wants TLS."""
+        """Whether a place that was spoken to without TLS, and closed without having answered ever, wants TLS. That is found
+        out once: whoever is cut off meanwhile waits for it, and it holds for those that come later.
+        """
         if place.scheme != "http" or place in self._met or self._forwarding is not None:
             return False
-        self._met.add(place)
-        return await self._dialer.wants_tls(place)
+        async with self._asking:
+            if place not in self._tls:
+                self._tls[place] = await self._dialer.wants_tls(place)
+        return self._tls[place]
 
     async def _dial(self, place: Place, connect_s: float | None) -> Connection:
         try:
