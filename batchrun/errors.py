@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from batchrun.money import Cost
-from batchrun.records import Usage
+from batchrun.records import Answer, Usage
 
 
 class Kind(StrEnum):
@@ -84,6 +84,7 @@ class EndpointError(Exception):
     person can do about it, where the kind alone would lead them wrong. `at_once` says of a rate limit that it counts what is
     in flight: there is room again as soon as one of those has ended, whatever wait was stated; `quota` that it is of a
     whole "day" or "month". `of_model` says that its words speak of the model: it is not there, or not for this key.
+    `answer` is what came, where it came whole and does not count as an answer.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class EndpointError(Exception):
         self.quota = quota
         self.of_model = of_model
         self.began_at: float | None = None
+        self.answer: Answer | None = None
         self.endpoint: str | None = None
         self.model: str | None = None
         self.cost: Cost | None = None

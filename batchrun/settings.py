@@ -71,7 +71,7 @@ class Settings(TypedDict, total=False):
         str | None, Setting("input.where", "Only rows that a condition on columns holds for: 'tag = \"hard\"'.", "EXPR")
     ]
     sample: Annotated[int | None, Setting("input.sample", "Only N rows, at random, for a trial.", "N")]
-    seed: Annotated[int | None, Setting("input.seed", "Chooses other rows of --sample.", "N")]
+    seed: Annotated[int | None, Setting("input.seed", "Picks a different random sample.", "N")]
     engine: Annotated[Literal["local", "ray"] | None, Setting("engine", "Where to run (local).", "local|ray")]
 
 

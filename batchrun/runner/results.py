@@ -68,7 +68,22 @@ def failed(request: Request, error: EndpointError, tally: Tally | None) -> Resul
         input_cost=None if cost is None else cost.input,
         price_source=error.price_source,
         **({} if usage is None else _used(usage)),
+        **({} if error.answer is None else _kept(error.answer)),
     )
+
+
+def _kept(answer: Answer) -> dict[str, Any]:
+    """What is kept of an answer that does not count as one: it was paid for."""
+    return {
+        "completion": answer.completion,
+        "finish_reason": answer.finish_reason,
+        "reasoning": answer.reasoning,
+        "response_id": answer.response_id,
+        "system_fingerprint": answer.system_fingerprint,
+        "created": answer.created,
+        "latency_s": answer.latency_s,
+        "first_token_s": answer.first_token_s,
+    }
 
 
 def _used(usage: Usage) -> dict[str, Any]:

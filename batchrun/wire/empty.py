@@ -37,5 +37,5 @@ def emptiness(answer: Answer, *, retry: bool) -> EndpointError:
         should_retry=None if retry and not cut else False,
         usage=usage,
     )
-    error.model = answer.model
+    error.model, error.answer = answer.model, answer
     return error

@@ -289,3 +289,18 @@ def test_a_server_that_fails_every_row_in_the_same_words_gets_few_requests(tmp_p
     assert story.outcome.exit_code == 3
     assert "Engine core failed" in (story.outcome.message or "")
     assert len(story.asked) <= 8 + 10
+
+
+def test_an_answer_that_counts_as_none_is_kept_with_its_failure(tmp_path: Path) -> None:
+    """It was paid for: what came of the last attempt, its reasoning and its finish reason stand in the failed result."""
+    body = {
+        "id": "r-1",
+        "model": "m",
+        "choices": [{"message": {"content": "<think>well, that is", "reasoning": "hm"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8},
+    }
+    story = arun_virtually(job_of(tmp_path, 1), lambda _body, _at: Said(httpx.Response(200, json=body), 0.1))
+    row = story.outcome.failures.to_pylist()[0]
+    assert (row["error_kind"], row["attempts"], row["total_tokens"]) == ("empty_output", 3, 8)
+    assert (row["completion"], row["reasoning"]) == ("<think>well, that is", "hm")
+    assert (row["finish_reason"], row["response_id"]) == ("stop", "r-1")
